@@ -1,0 +1,83 @@
+# Everything a newcomer and a developer needs. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv run demo test lint bench clean packages packages-test tracefs need-root
+
+# Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
+PYTHON := /usr/bin/python3
+VENV := .venv
+# More arguments for the command a target runs: make run ARGS='--output json', make test ARGS='-k doctor'
+ARGS ?=
+
+# Under sudo the environment still belongs to the owner of the checkout, or a later `make lint` without
+# sudo would find files it may not replace.
+OWNER := $(shell stat --format %U .)
+IS_ROOT := $(filter 0,$(shell id -u))
+AS_OWNER := $(if $(and $(IS_ROOT),$(filter-out root UNKNOWN,$(OWNER))),HOME=~$(OWNER) runuser -u $(OWNER) --)
+
+help: ## this list
+	@echo 'usage: make TARGET'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+run: need-root packages $(VENV)/.installed tracefs ## install what is missing, start the sensor (sudo)
+	@$(VENV)/bin/sensor run $(ARGS)
+
+demo: need-root packages $(VENV)/.installed tracefs ## show one alert for a harmless search in a container (sudo)
+	@$(VENV)/bin/python deploy/demo.py $(ARGS)
+
+test: need-root packages packages-test $(VENV)/.installed-dev tracefs ## every test, then lint (sudo)
+	@status=0; \
+	$(VENV)/bin/python -m pytest $(ARGS) || status=$$?; \
+	$(MAKE) --no-print-directory lint || status=$$?; \
+	exit $$status
+
+lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML
+	$(AS_OWNER) $(VENV)/bin/ruff check .
+	$(AS_OWNER) $(VENV)/bin/ruff format --check .
+	$(AS_OWNER) $(VENV)/bin/mypy
+	$(AS_OWNER) $(VENV)/bin/lint-imports
+	find bpf tests/live/programs -name '*.[ch]' -print0 | xargs -0 $(VENV)/bin/clang-format --dry-run -Werror
+	$(VENV)/bin/shellcheck .ci/run deploy/*.sh
+	$(VENV)/bin/yamllint --strict .
+
+bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the measurements of docs/operations.md (sudo)
+	@for file in benchmarks/*.py; do \
+		echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); \
+	done
+
+venv: packages $(VENV)/.installed-dev ## the Python environment with the development tools, in .venv
+
+clean: ## remove the environment, caches and build products
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets above need --------------------------------------------------------------------
+
+need-root:
+	@[ -n '$(IS_ROOT)' ] || { echo 'this needs root: sudo make $(MAKECMDGOALS)' >&2; exit 1; }
+
+packages:
+	@deploy/install-packages.sh deploy/apt-packages.txt
+
+packages-test:
+	@deploy/install-packages.sh deploy/apt-packages-test.txt
+
+tracefs:
+	@[ -d /sys/kernel/tracing/events ] || { \
+		echo 'mounting tracefs at /sys/kernel/tracing'; \
+		mount -t tracefs tracefs /sys/kernel/tracing; \
+	}
+
+$(VENV)/bin/python: | packages
+	$(AS_OWNER) $(PYTHON) -m venv --system-site-packages $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --editable .
+	$(AS_OWNER) touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --editable '.[cri,dev]'
+	$(AS_OWNER) touch $@ $(VENV)/.installed
