@@ -1,0 +1,49 @@
+"""`sensor doctor`: says what this machine lacks for the sensor, and the command that mends it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sensor.doctor.finding import Finding
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of text.")
+@click.pass_context
+def doctor(context: click.Context, *, as_json: bool) -> None:
+    """Check what the sensor needs of this machine.
+
+    Each line is ok, warn (the sensor runs, with less) or fail (it does not run), with the command that
+    mends it. Exit code: 0 if nothing failed, else 1.
+    """
+    # Here, not above: `sensor run` has no use for these, and its memory is counted.
+    from sensor.doctor.examine import examine  # noqa: PLC0415
+    from sensor.doctor.finding import Host, Status  # noqa: PLC0415
+
+    findings = examine(Host())
+    failed = any(finding.status is Status.FAIL for finding in findings)
+    if as_json:
+        checks = [dataclasses.asdict(finding) for finding in findings]
+        click.echo(json.dumps({"ok": not failed, "checks": checks}, indent=2))
+    else:
+        _print(findings)
+    context.exit(1 if failed else 0)
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        status = click.style(f"{finding.status:4}", fg=COLOURS[finding.status])
+        click.echo(f"{status}  {finding.name:{width}}  {finding.detail}")
+        if finding.fix is not None:
+            click.echo(f"      {'':{width}}  fix: {finding.fix}")
+    counts = Counter(finding.status.value for finding in findings)
+    click.echo(", ".join(f"{counts[status]} {status}" for status in COLOURS))
