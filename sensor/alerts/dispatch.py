@@ -1,0 +1,107 @@
+"""Delivery: documents in, each sink's own queue out; the caller never waits.
+
+Without a spool a document goes straight to the queue of each sink. With one it is written to disk
+first and shown after that, so that nothing that was shown can be missing from a sink that was down.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sensor.alerts.encode import encode
+from sensor.alerts.notice import notice
+from sensor.alerts.sinks.protocol import Outgoing
+from sensor.alerts.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sensor.alerts.sinks.protocol import Sink
+    from sensor.alerts.worker import Backoff
+
+_NOTICE_INTERVAL = 60.0
+
+
+class Dispatcher:
+    """Hands documents to sinks, one worker thread each."""
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        *,
+        clock: Callable[[], float] = time.time,
+        backoff: Backoff | None = None,
+        common: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._common = common
+        self._workers = [Worker(sink, backoff=backoff) for sink in sinks]
+        self._submitted = 0
+        self._closing = False
+        self._lost_told = 0
+        self._next_notice = 0.0
+
+    def start(self) -> None:
+        """Start the workers."""
+        for worker in self._workers:
+            worker.start()
+
+    def submit(self, document: dict[str, Any], severity: int) -> None:
+        """Queue a document for every sink that wants it. Never blocks, never raises.
+
+        `severity` is 0 to 100; in a queue that is full the least severe goes first.
+        """
+        self._submitted += 1
+        event = document.get("event")
+        item = Outgoing(
+            payload=encode(document),
+            severity=severity,
+            is_alert=isinstance(event, dict) and event.get("kind") == "alert",
+            document=document,
+        )
+        for worker in self._workers:
+            worker.offer(item)
+
+    def tick(self, now: float | None = None) -> None:
+        """Say in the alert stream what was lost. To be called about once a second."""
+        now = self._clock() if now is None else now
+        lost = {worker.sink.name: worker.dropped for worker in self._workers if worker.dropped}
+        total = sum(lost.values())
+        if total == self._lost_told or now < self._next_notice:
+            return
+        count = total - self._lost_told
+        self._lost_told = total
+        self._next_notice = now + _NOTICE_INTERVAL
+        where = ", ".join(f"{name} {number}" for name, number in lost.items())
+        document = notice(
+            "delivery_loss",
+            f"{count} documents were lost on their way to a sink (in all: {where})",
+            severity="high",
+            time=now,
+            details={"count": count, "total": lost},
+            common=self._common,
+        )
+        self.submit(document, document["event"]["severity"])
+
+    def closed_sinks(self) -> list[str]:
+        """Names of the sinks that are gone for good, such as a pipe whose reader has ended."""
+        return [worker.sink.name for worker in self._workers if worker.closed]
+
+    def counters(self) -> dict[str, Any]:
+        """Counts since the start: `submitted`, and for each sink what its worker counted."""
+        return {
+            "submitted": self._submitted,
+            "sinks": {worker.sink.name: worker.counters() for worker in self._workers},
+        }
+
+    def close(self, timeout: float) -> bool:
+        """Deliver what is queued, within the time in seconds.
+
+        False when something in memory could not be delivered; the counters say how much.
+        """
+        deadline = time.monotonic() + timeout
+        for worker in self._workers:
+            worker.stop(deadline)
+        ended = [worker.join(deadline - time.monotonic()) for worker in self._workers]
+        return all(ended) and not any(worker.dropped for worker in self._workers)

@@ -1,0 +1,103 @@
+"""The seam between the dispatcher and a sink: what is handed over, and how a sink answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sensor.errors import SensorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SinkError(SensorError):
+    """None of a batch arrived and all of it may be tried again.
+
+    The message is for the log: it holds no secret and nothing of an attacker's. `retry_after` is the
+    receiver's own wish in seconds.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SinkClosedError(SensorError):
+    """The sink is gone for good, such as a pipe whose reader has ended."""
+
+
+class Outgoing:
+    """A document on its way out.
+
+    `payload` is the document as one line of JSON without a line break. `document` is what was
+    submitted, or read back from the payload after a restart; nobody changes it.
+    """
+
+    __slots__ = ("_document", "is_alert", "payload", "severity")
+
+    def __init__(
+        self,
+        *,
+        payload: bytes,
+        severity: int,
+        is_alert: bool = True,
+        document: dict[str, Any] | None = None,
+    ) -> None:
+        self.payload = payload
+        self.severity = severity
+        self.is_alert = is_alert
+        self._document = document
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document; treat it as read-only."""
+        if self._document is None:
+            import msgspec  # noqa: PLC0415 - only after a restart
+
+            self._document = msgspec.json.decode(self.payload, type=dict[str, Any])
+        return self._document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a receiver said about a batch: `refused` for good, with its reason, and `retry` later.
+
+    What is in neither has arrived.
+    """
+
+    refused: Sequence[tuple[Outgoing, str]] = field(default=())
+    retry: Sequence[Outgoing] = field(default=())
+    retry_after: float | None = None
+
+
+DELIVERED = Outcome()
+
+
+class Sink(Protocol):
+    """One receiver of documents. Each sink is driven by one thread of its own.
+
+    `deliver` may block, but not for ever: it has time limits of its own. It raises SinkError when
+    nothing arrived, and SinkClosedError when nothing ever will again.
+    """
+
+    @property
+    def name(self) -> str:
+        """The sink's name in the log and the counters."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is on its way to this sink outlives the sensor, where there is a spool."""
+
+    @property
+    def batch_size(self) -> int:
+        """The most documents one call of `deliver` takes."""
+
+    def accepts(self, severity: int, *, is_alert: bool) -> bool:
+        """Whether the sink wants documents of this severity and kind."""
+
+    def deliver(self, batch: Sequence[Outgoing]) -> Outcome:
+        """Hand the documents over, in order."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,91 @@
+"""The block for a terminal shows who did what where, and nothing of it can steer the terminal."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.alerts.alert import alert_document
+from sensor.alerts.terminal import render
+
+_OUR_COLOURS = re.compile(r"\x1b\[[0-9;]+m")
+_any_text = st.text(alphabet=st.characters(codec=None), max_size=80)
+
+
+def test_block_of_an_alert(alert):
+    block = render(alert(), color=False, width=100)
+
+    assert block == (
+        "12:00:00.123 MEDIUM 47 AWS Credentials Searched For Inside A Container\n"
+        "  command    grep -r aws_secret_access_key /srv\n"
+        "  process    /usr/bin/grep  pid 4321  in /  interactive\n"
+        "  parent     bash  pid 4300\n"
+        "  container  web  5f2b0c3c9f0d  nginx:1.27  docker\n"
+        "  labels     com.example.team=shop\n"
+        "  user       root (0)\n"
+        f"  alert      {alert()['event']['id']}\n"
+    )
+
+
+def test_colour_changes_nothing_but_colour(alert):
+    plain = render(alert(), color=False, width=80)
+    coloured = render(alert(), color=True, width=80)
+
+    assert coloured != plain
+    assert _OUR_COLOURS.sub("", coloured) == plain
+
+
+def test_a_container_whose_metadata_is_missing_says_why(document, rule):
+    event = document(container={"id": "5f2b0c3c9f0d4c7e"})
+    event["sensor"]["container"] = {"reason": "docker did not answer in time"}
+
+    block = render(alert_document((event,), rule()), color=False, width=100)
+
+    assert "  container  5f2b0c3c9f0d\n  container  docker did not answer in time\n" in block
+
+
+def test_a_notice_shows_its_message():
+    document = {
+        "@timestamp": "2026-08-21T12:00:00Z",
+        "event": {"severity": 73, "risk_score": 73},
+        "rule": {"name": "Sensor: delivery loss"},
+        "message": "5 documents were lost",
+    }
+
+    assert render(document, color=False, width=80) == (
+        "12:00:00 HIGH 73 Sensor: delivery loss\n  message    5 documents were lost\n"
+    )
+
+
+def test_an_empty_document_is_no_error():
+    assert render({}, color=True, width=10).endswith("\n")
+
+
+@given(one=_any_text, two=_any_text, width=st.integers(40, 120))
+def test_no_character_of_an_attackers_steers_the_terminal(document, rule, one, two, width):
+    event = document(one, two, one)
+    event["process"] |= {
+        "executable": two,
+        "working_directory": one,
+        "parent": {"args": [two, one]},
+    }
+    event["container"] |= {"name": one, "image": {"name": two, "tag": [one]}, "labels": {one: two}}
+    event["user"] = {"id": one, "name": two}
+
+    block = render(alert_document((event,), rule(name=one)), color=True, width=width)
+
+    assert all(line.isprintable() for line in _OUR_COLOURS.sub("", block).split("\n"))
+
+
+def test_lines_fit_the_width(document, rule):
+    event = document("grep", "日本" * 200, "a " * 300, "b" * 500)
+
+    block = render(alert_document((event,), rule()), color=False, width=60)
+
+    wide = 0
+    for line in block.splitlines():
+        columns = len(line) + sum(character in "日本" for character in line)
+        wide = max(wide, columns)
+    assert 50 < wide <= 60
