@@ -1,0 +1,171 @@
+"""Fixtures of the live tests: a Docker engine, images, running containers and a running sensor.
+
+An engine of the user's is used only where DOCKER_HOST names it; otherwise the tests start their own
+and leave nothing of it behind.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+import images
+import pytest
+from docker.errors import APIError, NotFound
+from docker_engine import DockerEngine, missing_for_engine
+from sensor_process import SENSOR, Sensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from docker.models.containers import Container
+
+TRACEFS = Path("/sys/kernel/tracing/events")
+
+LABELS = {"com.example.team": "payments", "com.example.odd": 'ä "quoted"\tvalue'}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(item.path).parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> None:
+    """Skip, with the reason, what cannot run here (with CI set, that is a failure)."""
+    if os.geteuid() != 0:
+        pytest.skip("the live tests need root: sudo make test")
+    if not TRACEFS.is_dir():
+        pytest.skip("tracefs is not mounted: sudo mount -t tracefs tracefs /sys/kernel/tracing")
+    if not SENSOR.exists():
+        pytest.skip("the sensor is not installed in this environment: make venv")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The engine under test, ours or the user's."""
+
+    host: str
+    client: docker.DockerClient
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a sensor to use this engine."""
+        return {"DOCKER_HOST": self.host}
+
+
+@pytest.fixture(scope="session")
+def engine(machine: None) -> Iterator[Engine]:
+    if "DOCKER_HOST" in os.environ:
+        client = docker.from_env()
+        yield Engine(host=os.environ["DOCKER_HOST"], client=client)
+        client.close()
+        return
+    reason = missing_for_engine()
+    if reason is not None:
+        pytest.skip(reason)
+    with DockerEngine() as own:
+        client = own.client()
+        yield Engine(host=own.host, client=client)
+        client.close()
+
+
+@dataclass(frozen=True)
+class Trees:
+    """The root file systems of the test images, to be imported into an engine."""
+
+    busybox: bytes
+    debian: bytes
+
+    def import_into(self, client: docker.DockerClient) -> None:
+        images.import_image(client, images.BUSYBOX, self.busybox)
+        images.import_image(client, images.DEBIAN, self.debian)
+
+
+@pytest.fixture(scope="session")
+def trees(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Trees:
+    reason = images.missing_for_images()
+    if reason is not None:
+        pytest.skip(reason)
+    programs = images.compile_programs(tmp_path_factory.mktemp("programs"))
+    return Trees(busybox=images.busybox_tree(programs), debian=images.debian_tree(programs))
+
+
+@pytest.fixture(scope="session")
+def client(engine: Engine, trees: Trees) -> Iterator[docker.DockerClient]:
+    """A client of the engine, which holds the test images."""
+    trees.import_into(engine.client)
+    yield engine.client
+    for image in (images.BUSYBOX, images.DEBIAN):
+        with suppress(APIError):
+            engine.client.images.remove(image, force=True)
+
+
+def running(client: docker.DockerClient, image: str, name: str) -> Container:
+    """Start a container that only waits, so that a test can run commands in it."""
+    return client.containers.run(
+        image,
+        ["sleep", "1000000"],
+        name=f"sensor-test-{name}-{uuid.uuid4().hex[:8]}",
+        labels=LABELS,
+        detach=True,
+        # `sleep` as pid 1 ignores SIGTERM.
+        stop_signal="SIGKILL",
+    )
+
+
+@pytest.fixture(scope="session")
+def busybox(client: docker.DockerClient) -> Iterator[Container]:
+    container = running(client, images.BUSYBOX, "busybox")
+    yield container
+    remove(container)
+
+
+@pytest.fixture(scope="session")
+def debian(client: docker.DockerClient) -> Iterator[Container]:
+    container = running(client, images.DEBIAN, "debian")
+    yield container
+    remove(container)
+
+
+def remove(container: Container) -> None:
+    with suppress(NotFound):
+        container.remove(force=True)
+
+
+@pytest.fixture(scope="module")
+def sensor(engine: Engine) -> Iterator[Sensor]:
+    """One sensor for a module: starting costs a second, and a rule's alerts are limited."""
+    with Sensor(environment=engine.environment) as running_sensor:
+        yield running_sensor
+        assert running_sensor.stop() == 0
+    quiet = [alert for alert in running_sensor.alerts if "quiet-" in str(alert["process"])]
+    assert quiet == [], "alerts that came after the test which looked for them"
+
+
+@pytest.fixture
+def marker() -> str:
+    """A word that no other test uses, to be put into a command's arguments."""
+    return f"marker-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def settle(sensor: Sensor, debian: Container) -> Callable[[], None]:
+    """A function that returns when all alerts of what ran before it have come.
+
+    It runs a search that is known to fire and waits for its alert: the kernel's records come in
+    order, so what has not come by then does not come.
+    """
+
+    def run_sentinel() -> None:
+        sentinel = f"sentinel-{uuid.uuid4().hex}"
+        debian.exec_run(["grep", "aws_session_token", sentinel])
+        sensor.wait_for_argument(sentinel)
+
+    return run_sentinel
