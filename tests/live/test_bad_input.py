@@ -226,7 +226,7 @@ def watching(engine: Engine, tmp_path: Path) -> Iterator[Sensor]:
 
 
 def is_noop(alert: Alert) -> bool:
-    return alert["process"].get("name") == "noop"
+    return bool(alert["process"].get("name") == "noop")
 
 
 def test_argc_0_is_an_event_like_any_other(debian: Container, watching: Sensor) -> None:

@@ -1,0 +1,140 @@
+"""`make demo`: the sensor at work within a minute.
+
+Starts the sensor, runs a harmless search in a container, shows the alert and ends. The container is one
+of the Docker daemon that answers here, else of a daemon of the demo's own where dockerd is installed, else
+a process in a cgroup of its own with a name as Docker gives it. Needs root. Exit code: 0 if the alert came.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import docker
+from docker.errors import DockerException
+
+REPOSITORY = Path(__file__).parents[1]
+# The demo's engine and image are those of the live tests.
+sys.path.insert(0, str(REPOSITORY / "tests/live"))
+
+import images  # noqa: E402
+from cgroup_of_its_own import CgroupOfItsOwn  # noqa: E402
+from docker_engine import DockerEngine, missing_for_engine  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Search = Callable[[list[str]], object]
+
+SENSOR = Path(sys.executable).parent / "sensor"
+READY_SECONDS = 30
+ALERT_SECONDS = 10
+
+
+def say(text: str) -> None:
+    print(f"\n--- {text}", flush=True)  # noqa: T201 - this is what a demo is for
+
+
+@contextmanager
+def container() -> Iterator[tuple[str, str | None, Search]]:
+    """Yield the container in words, the address of its engine, and how to run a command in it."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException:
+        pass
+    else:
+        with in_docker(client) as run:
+            yield "the Docker daemon of this machine", None, run
+        return
+    if missing_for_engine() is None:
+        with DockerEngine() as engine, in_docker(engine.client()) as run:
+            yield "a Docker daemon of the demo's own", engine.host, run
+        return
+    with CgroupOfItsOwn(b"docker/" + secrets.token_hex(32).encode()) as cgroup:
+        yield "a cgroup as Docker makes them (no engine is installed here)", None, cgroup.run
+
+
+@contextmanager
+def in_docker(client: docker.DockerClient) -> Iterator[Search]:
+    images.import_image(client, images.DEBIAN, images.debian_tree({}))
+    web = client.containers.run(
+        images.DEBIAN,
+        ["sleep", "1000000"],
+        name=f"web-{secrets.token_hex(3)}",
+        labels={"com.example.service": "checkout"},
+        detach=True,
+    )
+    try:
+        yield web.exec_run
+    finally:
+        web.remove(force=True)
+        client.images.remove(images.DEBIAN)
+        client.close()
+
+
+class Reader:
+    """Passes a stream's lines on as they come, and says when one with `text` has."""
+
+    def __init__(self, stream: IO[str], out: IO[str], text: str) -> None:
+        self._stream, self._out, self._text = stream, out, text
+        self.seen = threading.Event()
+        self._thread = threading.Thread(target=self._pass_on)
+        self._thread.start()
+
+    def _pass_on(self) -> None:
+        for line in self._stream:
+            self._out.write(line)
+            self._out.flush()
+            if self._text in line:
+                self.seen.set()
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+def main() -> int:
+    marker = f"demo-{secrets.token_hex(4)}"
+    command = ["grep", "-r", "aws_secret_access_key", f"/srv/{marker}"]
+    with container() as (where, host, run):
+        say(f"starting the sensor; the container is in {where}")
+        environment = {"DOCKER_HOST": host} if host else {}
+        sensor = subprocess.Popen(
+            [SENSOR, "run", "--output", "text"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            env=os.environ | environment,
+        )
+        assert sensor.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert sensor.stderr is not None  # noqa: S101 - likewise
+        alerts = Reader(sensor.stdout, sys.stdout, marker)
+        messages = Reader(sensor.stderr, sys.stderr, "sensor ready")
+        try:
+            if messages.seen.wait(READY_SECONDS):
+                say(f"in the container: {' '.join(command)}")
+                run(command)
+                alerts.seen.wait(ALERT_SECONDS)
+        finally:
+            sensor.send_signal(signal.SIGINT)
+            sensor.wait()
+            alerts.join()
+            messages.join()
+    if not alerts.seen.is_set():
+        say("no alert came. `sensor doctor` may say why.")
+        return 1
+    say("that was the alert. Start the sensor yourself with: sudo make run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
