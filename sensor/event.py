@@ -15,7 +15,8 @@ class Process:
     """One process as the kernel's process table knows it.
 
     `start_ns` is CLOCK_BOOTTIME since boot: with `pid` it is the process's identity.
-    `pid` is the kernel's tgid in the host's pid namespace.
+    `pid` is the kernel's tgid in the host's pid namespace. `tty` is the controlling terminal's major
+    and minor number. `pid_ns` and `mnt_ns` are inode numbers.
     """
 
     pid: int
@@ -29,7 +30,8 @@ class Process:
     session_id: int | None = None
     group_id: int | None = None
     tty: tuple[int, int] | None = None
-    cgroup_id: int | None = None
+    pid_ns: int | None = None
+    mnt_ns: int | None = None
     working_directory: str | None = None
 
 

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The ABI between the program in the kernel and the sensor in user space. This header is the one
+ * source of truth: sensor/kernel/layout.py mirrors it, and a test compiles it with the host's
+ * compiler and compares the offset and size of each field.
+ *
+ * Fixed-width fields only, explicit padding, no pointers, no packed. Enums are append-only and 0
+ * means nothing. Variable-length parts are spans: (offset, length) in bytes, relative to the start
+ * of the record's tail.
+ */
+#ifndef SENSOR_EVENTS_H
+#define SENSOR_EVENTS_H
+
+#include <linux/types.h>
+
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic error "-Wpadded" /* a hidden hole would leak kernel memory */
+#endif
+
+#define SENSOR_ABI_VERSION 1
+#define SENSOR_COMM_LEN	   16
+
+/* The first bytes of argv, up to this many, travel in the EXEC record, the rest in ARGS records. */
+#define SENSOR_INLINE_LEN 4096
+#define SENSOR_CHUNK_LEN  8192
+/* Bounded by the kernel's limit of 32 tail calls, one a chunk. */
+#define SENSOR_CHUNKS_MAX 26
+/* A longer argv is cut here, says SENSOR_F_ARGS_TRUNCATED, and always passes the filter. */
+#define SENSOR_ARGS_MAX (SENSOR_INLINE_LEN + SENSOR_CHUNK_LEN * SENSOR_CHUNKS_MAX)
+
+/* Bytes of argv and of the invoked path kept for each process, for its children's events. */
+#define SENSOR_HEAD_LEN	    256
+#define SENSOR_FILENAME_LEN 96
+
+#define SENSOR_PATH_DEPTH   48 /* components of a path */
+#define SENSOR_CGROUP_DEPTH 16 /* levels of a cgroup */
+#define SENSOR_ANCESTORS    8
+#define SENSOR_HIERARCHIES  2 /* cgroup v2, and one v1 controller */
+/* Processes told with an event: ancestors, the session's leader, the group's leader. */
+#define SENSOR_PROCESSES (SENSOR_ANCESTORS + 2)
+
+/* The filter: one table of states a bank, two banks so that one can be written while one works. */
+#define SENSOR_BANKS	   2
+#define SENSOR_CLASSES	   64
+#define SENSOR_STATES_MAX  16384
+#define SENSOR_STATE_START 0
+#define SENSOR_STATE_HIT   1 /* a literal was found: every transition stays here */
+
+enum sensor_kind {
+	SENSOR_KIND_INVALID = 0,
+	SENSOR_KIND_EXEC = 1, /* struct sensor_exec and its tail */
+	SENSOR_KIND_ARGS = 2, /* struct sensor_args: part of the argv of the EXEC that follows */
+};
+
+/* What is missing, cut or special. */
+enum sensor_flag {
+	SENSOR_F_ARGS_TRUNCATED = 1 << 0,
+	SENSOR_F_ARGS_READ_ERROR = 1 << 1,
+	SENSOR_F_ARGS_CHUNKED = 1 << 2, /* the rest of argv came before, in ARGS records */
+	SENSOR_F_EXE_UNLINKED = 1 << 3, /* no name left: deleted, or a memfd */
+	SENSOR_F_EXE_PSEUDO = 1 << 4,	/* never had a place in the tree: memfd and the like */
+	SENSOR_F_PATH_TRUNCATED = 1 << 5,
+	SENSOR_F_CGROUP_TRUNCATED = 1 << 6,
+	SENSOR_F_TAIL_FULL = 1 << 7,
+	SENSOR_F_MATCHED = 1 << 8,  /* the filter found a literal */
+	SENSOR_F_IN_TABLE = 1 << 9, /* processes: argv and filename are known */
+	SENSOR_F_TTY = 1 << 10,	    /* tty_major and tty_minor are meant */
+	SENSOR_F_EXE_UNREADABLE = 1 << 11,
+};
+
+/* Why a process is told with an event; several may hold at once. */
+enum sensor_role {
+	SENSOR_ROLE_ANCESTOR = 1 << 0,
+	SENSOR_ROLE_SESSION_LEADER = 1 << 1,
+	SENSOR_ROLE_GROUP_LEADER = 1 << 2,
+};
+
+enum sensor_mode {
+	SENSOR_MODE_ALL =
+		0, /* every exec is sent, those no rule could match only while there is room */
+	SENSOR_MODE_MATCHING = 1, /* only what the filter cannot rule out */
+};
+
+/* Counters, one row of u64 a CPU, padded to cache lines. */
+enum sensor_stat {
+	SENSOR_STAT_EXECS = 0,	     /* execs seen */
+	SENSOR_STAT_SENT = 1,	     /* execs sent to user space */
+	SENSOR_STAT_FILTERED = 2,    /* execs that no rule could match */
+	SENSOR_STAT_RING_FULL = 3,   /* execs lost: no room in the ring */
+	SENSOR_STAT_ARGS_LOST = 4,   /* chunks of argv lost: no room in the ring */
+	SENSOR_STAT_ARGS_ERROR = 5,  /* execs whose argv could not be read */
+	SENSOR_STAT_TRUNCATED = 6,   /* execs whose argv was over the limit */
+	SENSOR_STAT_PROCS_FULL = 7,  /* processes not kept: the table is full */
+	SENSOR_STAT_CALL_FAILED = 8, /* execs lost: a tail call failed */
+	SENSOR_STAT_NO_SCRATCH = 9,  /* execs lost: no scratch memory */
+	SENSOR_STAT_SHED = 10, /* execs lost that no rule could match: no room in their ring */
+	SENSOR_STAT_COUNT = 16,
+};
+
+struct sensor_span {
+	__u32 offset;
+	__u32 length;
+};
+
+struct sensor_header {
+	__u16 kind;    /* enum sensor_kind */
+	__u16 version; /* SENSOR_ABI_VERSION */
+	__u32 size;    /* bytes of the whole record */
+	__u32 cpu;     /* records of one exec come from one CPU, in order */
+	__u32 flags;   /* enum sensor_flag */
+	__u64 exec_ns; /* CLOCK_BOOTTIME of the exec; with cpu, the exec's identity */
+};
+
+struct sensor_args {
+	struct sensor_header header;
+	__u32 index; /* from 0 */
+	__u32 length;
+	char data[SENSOR_CHUNK_LEN];
+};
+
+/* One cgroup of the process: names from the leaf to the root, each ended by a NUL. */
+struct sensor_cgroup {
+	__u64 id;
+	struct sensor_span names;
+};
+
+/*
+ * A process other than the one that did the exec. Its executable's path follows it; the next one
+ * starts at the next multiple of 8 bytes.
+ */
+struct sensor_process {
+	__u64 start_ns;
+	__u32 role;  /* enum sensor_role */
+	__u32 flags; /* enum sensor_flag */
+	__u32 tgid, sid, pgid;
+	__u32 euid, egid;
+	__u32 tty_major, tty_minor;
+	__u32 pid_ns, mnt_ns;	/* inode numbers */
+	__u32 args_total;	/* bytes of its whole argv; args_head holds the first of them */
+	struct sensor_span exe; /* path components, as in sensor_exec */
+	char comm[SENSOR_COMM_LEN];
+	char filename[SENSOR_FILENAME_LEN];
+	char args_head[SENSOR_HEAD_LEN];
+};
+
+/*
+ * One successful exec. Paths are spans of components from the leaf to the root, each ended by a
+ * NUL; args is argv as it lies in memory: each argument ended by a NUL.
+ */
+struct sensor_exec {
+	struct sensor_header header;
+	__u64 start_ns;	  /* CLOCK_BOOTTIME of the process's start: with tgid its identity */
+	__u64 args_total; /* bytes of the whole argv */
+	__u32 tgid, tid, ppid, old_tid; /* kernel terminology */
+	__u32 ruid, rgid, euid, egid, suid, sgid;
+	__u32 sid, pgid;
+	__u32 tty_major, tty_minor;
+	__u32 pid_ns, mnt_ns; /* inode numbers */
+	struct sensor_span args;
+	struct sensor_span filename; /* as given to execve */
+	struct sensor_span exe;
+	struct sensor_span cwd;
+	struct sensor_span processes; /* struct sensor_process, each with its path behind it */
+	struct sensor_cgroup cgroups[SENSOR_HIERARCHIES];
+	char comm[SENSOR_COMM_LEN];
+};
+
+/* The process table's entry: what cannot be read from a task later. Key: tgid. */
+struct sensor_proc {
+	__u32 args_total;
+	__u32 args_len; /* bytes in args_head */
+	char filename[SENSOR_FILENAME_LEN];
+	char args_head[SENSOR_HEAD_LEN];
+};
+
+/* Written by user space, read by the program. */
+struct sensor_config {
+	__u32 mode;   /* enum sensor_mode */
+	__u32 filter; /* 0: there is none, so every exec could match */
+	__u32 bank;   /* the filter's bank in use */
+};
+
+/* A bank of the filter: a deterministic automaton over classes of bytes. */
+struct sensor_bank {
+	__u8 classes[256]; /* byte to class, below SENSOR_CLASSES */
+	union {
+		/* first, since BCC makes an initialiser of each map's value, element by element */
+		__u64 first;
+		__u16 next[SENSOR_STATES_MAX * SENSOR_CLASSES];
+	};
+};
+
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
+
+#endif

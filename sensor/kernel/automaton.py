@@ -1,0 +1,111 @@
+"""The filter's tables: one Aho-Corasick automaton over all rules' literals, as the program reads it.
+
+In: literals, as bytes folded to lower-case ASCII; a NUL in one stands for the end of a name or an
+argument. Out: a table of classes and a table of transitions, the contents of `struct sensor_bank`.
+
+The program searches NUL, path as given, NUL, name of the file it resolved to, NUL, argv. Here upper
+case shares its class with lower case, and '/' shares NUL's, so that a NUL stands before a basename,
+too: that passes a little more than it must, and never less.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sensor.kernel.layout import CLASSES, STATE_HIT, STATE_START, STATES_MAX
+
+
+class FilterTooLargeError(Exception):
+    """The literals need more classes or states than the program has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Automaton:
+    """`classes` has 256 bytes; `transitions` has `CLASSES` entries a state."""
+
+    classes: bytes
+    transitions: array[int]
+
+    @property
+    def states(self) -> int:
+        return len(self.transitions) // CLASSES
+
+    def search(self, text: bytes) -> bool:
+        """What the program does, in Python: whether any literal occurs in the text."""
+        state = STATE_START
+        for byte in text:
+            state = self.transitions[state * CLASSES + self.classes[byte]]
+        return state == STATE_HIT
+
+
+def search_text(filename: bytes, resolved_name: bytes, argv: bytes) -> bytes:
+    """The text that the program searches. argv is as it lies in memory, each argument NUL-ended."""
+    return b"\0" + filename + b"\0" + resolved_name + b"\0" + argv + b"\0" * 8
+
+
+def build(literals: Iterable[bytes]) -> Automaton:
+    """Raises `FilterTooLargeError`; an empty literal or none at all is a `ValueError`."""
+    folded = sorted({literal.lower().replace(b"/", b"\0") for literal in literals})
+    if not folded or b"" in folded:
+        raise ValueError("a filter needs literals, and none of them empty")
+    classes = _classes(folded)
+
+    trie: list[dict[int, int]] = [{}, {}]  # state 0 is the start, state 1 the hit
+    for literal in folded:
+        state = STATE_START
+        for position, byte in enumerate(literal, 1):
+            symbol = classes[byte]
+            following = trie[state].get(symbol)
+            if following == STATE_HIT:
+                break  # a shorter literal already hits here
+            if position == len(literal):
+                trie[state][symbol] = STATE_HIT
+            elif following is None:
+                trie.append({})
+                following = trie[state][symbol] = len(trie) - 1
+            state = following if following is not None else STATE_HIT
+        if len(trie) > STATES_MAX:
+            raise FilterTooLargeError(f"more than {STATES_MAX} states")
+    return Automaton(bytes(classes), _determinize(trie))
+
+
+def _classes(literals: list[bytes]) -> bytearray:
+    """Bytes that occur in no literal share class 0."""
+    classes = bytearray(256)
+    alphabet = sorted({byte for literal in literals for byte in literal})
+    if len(alphabet) >= CLASSES:
+        raise FilterTooLargeError(f"{len(alphabet)} different bytes, room for {CLASSES - 1}")
+    for number, byte in enumerate(alphabet, 1):
+        classes[byte] = number
+        if ord("a") <= byte <= ord("z"):
+            classes[byte - 32] = number
+    classes[ord("/")] = classes[0]
+    return classes
+
+
+def _determinize(trie: list[dict[int, int]]) -> array[int]:
+    """Fills in the transitions of a failed match, breadth first, and makes hits absorb."""
+    rows: list[list[int]] = [[STATE_START] * CLASSES for _ in trie]
+    rows[STATE_HIT] = [STATE_HIT] * CLASSES
+    fallback = [STATE_START] * len(trie)
+    queue: deque[int] = deque()
+    for symbol, state in trie[STATE_START].items():
+        rows[STATE_START][symbol] = state
+        if state != STATE_HIT:
+            queue.append(state)
+    while queue:
+        state = queue.popleft()
+        below = rows[fallback[state]]
+        row = rows[state] = below[:]
+        for symbol, following in trie[state].items():
+            # where the fallback has hit, a shorter literal ends inside this one
+            if below[symbol] == STATE_HIT or following == STATE_HIT:
+                row[symbol] = STATE_HIT
+                continue
+            row[symbol] = following
+            fallback[following] = below[symbol]
+            queue.append(following)
+    return array("H", (entry for row in rows for entry in row))

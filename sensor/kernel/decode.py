@@ -1,0 +1,280 @@
+"""Records to events: bytes from the ring become frozen `ExecEvent`s.
+
+In: one record at a time, in the order of the ring. Out: an event, or None while the parts of a long
+argv are gathered. Raises only `DecodeError`, never reads outside the record. This is the one place
+where bytes become text, with `surrogateescape`.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+from dataclasses import dataclass, field
+
+from sensor.errors import DecodeError
+from sensor.event import Cgroup, ExecEvent, Namespaces, Process
+from sensor.kernel import layout
+from sensor.kernel.layout import ABI_VERSION, Flag, Kind, Role, Span
+
+_HEADER_SIZE = ct.sizeof(layout.Header)
+_EXEC_SIZE = ct.sizeof(layout.Exec)
+_PROCESS_SIZE = ct.sizeof(layout.Process)
+_ARGS_DATA = layout.Args.data.offset
+_HEAD = layout.Process.args_head.offset
+# Controlling terminals a person types at: virtual consoles, and the pseudo-terminals' masters and slaves.
+_TERMINAL_MAJORS = frozenset((4, *range(136, 144)))
+
+
+def text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def basename(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """The parts of one exec's argv that came so far, on one CPU."""
+
+    exec_ns: int
+    parts: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Turns records into events. One for each ring, for it gathers the parts of long argvs.
+
+    `realtime_offset_ns` is CLOCK_REALTIME minus CLOCK_BOOTTIME. `incomplete` counts execs whose
+    gathered argv came to nothing, because the ring was full.
+    """
+
+    realtime_offset_ns: int
+    host_pid_ns: int | None
+    host_mnt_ns: int | None
+    incomplete: int = 0
+    _pending: dict[int, _Pending] = field(default_factory=dict)
+
+    def feed(self, record: bytes) -> ExecEvent | None:
+        if len(record) < _HEADER_SIZE:
+            raise DecodeError(f"a record of {len(record)} bytes has no header")
+        header = layout.Header.from_buffer_copy(record)
+        if header.version != ABI_VERSION:
+            raise DecodeError(f"ABI version {header.version}, not {ABI_VERSION}")
+        if header.size > len(record):
+            raise DecodeError(f"{header.size} bytes said, {len(record)} there")
+        record = record[: header.size]
+        if header.kind == Kind.ARGS:
+            self._gather(header, record)
+            return None
+        if header.kind == Kind.EXEC:
+            return self._exec(header, record)
+        raise DecodeError(f"unknown kind of record {header.kind}")
+
+    def _gather(self, header: layout.Header, record: bytes) -> None:
+        if len(record) < _ARGS_DATA:
+            raise DecodeError("a part of an argv has no data")
+        index = int.from_bytes(record[_HEADER_SIZE : _HEADER_SIZE + 4], "little")
+        pending = self._pending.get(header.cpu)
+        if pending is None or pending.exec_ns != header.exec_ns:
+            if pending is not None:  # its EXEC never came: the ring had no room
+                self.incomplete += 1
+            pending = self._pending[header.cpu] = _Pending(header.exec_ns)
+        if index < layout.CHUNKS_MAX and len(pending.parts) <= index:
+            # A part that was lost leaves a gap: an empty one, and argv ends there.
+            pending.parts.extend([b""] * (index - len(pending.parts)))
+            pending.parts.append(record[_ARGS_DATA:])
+
+    def _exec(self, header: layout.Header, record: bytes) -> ExecEvent:
+        if len(record) < _EXEC_SIZE:
+            raise DecodeError(f"an exec of {len(record)} bytes")
+        raw = layout.Exec.from_buffer_copy(record)
+        tail = record[_EXEC_SIZE:]
+        flags = Flag(header.flags & _ALL_FLAGS)
+        args_bytes = raw.args_total
+        argv, whole = self._argv(header, raw, tail)
+        read_error = bool(flags & Flag.ARGS_READ_ERROR)
+        truncated = bool(flags & Flag.ARGS_TRUNCATED) or (not whole and not read_error)
+        args = None if read_error and not argv else _split(argv, ended=not truncated)
+
+        executable = _path(tail, raw.exe, flags)
+        filename = text(_span(tail, raw.filename).rstrip(b"\0"))
+        comm = text(raw.comm)
+        name, names = _names(filename, executable, comm)
+        tty = (raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None
+        ancestors, session_leader, group_leader = _processes(tail, raw.processes)
+        return ExecEvent(
+            time_ns=header.exec_ns + self.realtime_offset_ns,
+            process=Process(
+                pid=raw.tgid,
+                start_ns=raw.start_ns,
+                name=name,
+                executable=executable,
+                args=args,
+                args_truncated=truncated,
+                uid=raw.euid,
+                gid=raw.egid,
+                session_id=raw.sid,
+                group_id=raw.pgid,
+                tty=tty,
+                pid_ns=raw.pid_ns,
+                mnt_ns=raw.mnt_ns,
+                working_directory=_path(tail, raw.cwd, flags & Flag.PATH_TRUNCATED),
+            ),
+            names=names,
+            filename=filename,
+            tid=raw.tid,
+            ppid=raw.ppid,
+            args=args,
+            args_bytes=args_bytes,
+            args_truncated=truncated,
+            args_read_error=read_error,
+            real_uid=raw.ruid,
+            real_gid=raw.rgid,
+            executable_deleted=bool(flags & Flag.EXE_UNLINKED) and not flags & Flag.EXE_PSEUDO,
+            executable_memfd=bool(flags & Flag.EXE_PSEUDO)
+            and basename(executable or "").startswith("memfd:"),
+            interactive=tty is not None and tty[0] in _TERMINAL_MAJORS,
+            cgroups=_cgroups(tail, raw, truncated=bool(flags & Flag.CGROUP_TRUNCATED)),
+            namespaces=self._namespaces(raw),
+            ancestors=ancestors,
+            session_leader=session_leader,
+            group_leader=group_leader,
+        )
+
+    def _argv(self, header: layout.Header, raw: layout.Exec, tail: bytes) -> tuple[bytes, bool]:
+        """argv as it lay in memory, and whether all that the kernel read of it is there."""
+        pending = self._pending.pop(header.cpu, None)
+        argv = _span(tail, raw.args)
+        if header.flags & Flag.ARGS_CHUNKED:
+            if pending is not None and pending.exec_ns == header.exec_ns:
+                for part in pending.parts:
+                    if not part:
+                        break
+                    argv += part
+        elif pending is not None:
+            self.incomplete += 1
+        return argv, len(argv) >= min(raw.args_total, layout.ARGS_MAX)
+
+    def _namespaces(self, raw: layout.Exec) -> Namespaces | None:
+        if self.host_pid_ns is None or self.host_mnt_ns is None or not raw.pid_ns:
+            return None
+        return Namespaces(
+            pid=raw.pid_ns,
+            mnt=raw.mnt_ns,
+            pid_is_host=raw.pid_ns == self.host_pid_ns,
+            mnt_is_host=raw.mnt_ns == self.host_mnt_ns,
+        )
+
+
+_ALL_FLAGS = sum(Flag)
+
+
+def _span(tail: bytes, span: Span) -> bytes:
+    end = span.offset + span.length
+    if end > len(tail):
+        raise DecodeError(f"a span ends at {end}, the record at {len(tail)}")
+    return tail[span.offset : end]
+
+
+def _path(tail: bytes, span: Span, flags: Flag | int) -> str | None:
+    """A path from its components, leaf first. A cut path starts with `.../`."""
+    components = _components(_span(tail, span))
+    if flags & Flag.EXE_UNREADABLE:
+        return None
+    joined = "/".join(reversed(components))
+    if flags & (Flag.PATH_TRUNCATED | Flag.TAIL_FULL):
+        return f".../{joined}"
+    return f"/{joined}"
+
+
+def _components(raw: bytes) -> list[str]:
+    return [text(part) for part in raw.split(b"\0")[:-1]] if raw else []
+
+
+def _cgroups(tail: bytes, raw: layout.Exec, *, truncated: bool) -> tuple[Cgroup, ...]:
+    return tuple(
+        Cgroup(
+            id=cgroup.id,
+            path="/" + "/".join(reversed(_components(_span(tail, cgroup.names)))),
+            truncated=truncated,
+        )
+        for cgroup in raw.cgroups
+        if cgroup.id
+    )
+
+
+def _split(argv: bytes, *, ended: bool) -> tuple[str, ...]:
+    """argv's arguments. The kernel ends each with a NUL; a cut argv lacks the last one."""
+    if not argv:
+        return ()
+    parts = argv.split(b"\0")
+    if parts[-1] == b"" or ended:
+        # A process may have overwritten nothing yet: the area ends with a NUL.
+        parts = parts[:-1] if parts[-1] == b"" else parts
+    return tuple(text(part) for part in parts)
+
+
+def _names(filename: str, executable: str | None, comm: str) -> tuple[str, tuple[str, ...]]:
+    """The name to show, and all names the process answers to.
+
+    The name is what it was invoked by, except where that is only a handle to a file (/proc/self/exe,
+    /dev/fd/9): then it is the file's.
+    """
+    invoked = basename(filename) or comm
+    resolved = basename(executable) if executable else ""
+    handle = filename.startswith(("/proc/", "/dev/fd/"))
+    name = resolved if handle and resolved else invoked
+    return name, tuple(dict.fromkeys(n for n in (name, invoked, resolved) if n))
+
+
+def _processes(
+    tail: bytes, span: Span
+) -> tuple[tuple[Process, ...], Process | None, Process | None]:
+    """The ancestors, the parent first, and the leaders of the session and of the group."""
+    _span(tail, span)
+    position, end = span.offset, span.offset + span.length
+    ancestors: list[Process] = []
+    session_leader = group_leader = None
+    while position + _PROCESS_SIZE <= end:
+        raw = layout.Process.from_buffer_copy(tail, position)
+        head = tail[position + _HEAD : position + _HEAD + layout.HEAD_LEN]
+        process = _process(tail, raw, head)
+        if raw.role & Role.ANCESTOR:
+            ancestors.append(process)
+        if raw.role & Role.SESSION_LEADER:
+            session_leader = process
+        if raw.role & Role.GROUP_LEADER:
+            group_leader = process
+        position += _PROCESS_SIZE + raw.exe.length
+        position += -position % 8
+    return tuple(ancestors), session_leader, group_leader
+
+
+def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
+    flags = Flag(raw.flags & _ALL_FLAGS)
+    executable = _path(tail, raw.exe, flags)
+    comm, filename = text(raw.comm), text(raw.filename)
+    args = None
+    truncated = False
+    if flags & Flag.IN_TABLE:
+        truncated = raw.args_total > layout.HEAD_LEN
+        args = _split(head[: raw.args_total], ended=not truncated)
+    # A process that forked and did not exec, or renamed itself, still is what it was started as;
+    # a path that does not fit the table is cut, and its end with the name is gone.
+    known = filename if 0 < len(filename) < layout.FILENAME_LEN - 1 else ""
+    name, _ = _names(known or comm, executable, comm)
+    return Process(
+        pid=raw.tgid,
+        start_ns=raw.start_ns,
+        name=name,
+        executable=executable,
+        args=args,
+        args_truncated=truncated,
+        uid=raw.euid,
+        gid=raw.egid,
+        session_id=raw.sid,
+        group_id=raw.pgid,
+        tty=(raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None,
+        pid_ns=raw.pid_ns,
+        mnt_ns=raw.mnt_ns,
+    )

@@ -1,0 +1,156 @@
+"""The loader: a short-lived child that compiles, loads and attaches the program, then is gone.
+
+In: a request (JSON) on a socket. Out: the file descriptors of maps, programs and attachments on the
+same socket, with a JSON reply that names them. BCC brings LLVM, some 120 MB; it lives and dies in
+this process, so that the sensor itself stays small and can drop its privileges. This is the only
+module that imports `bcc`.
+
+The process table is seeded from /proc after the programs are attached: what the kernel has seen
+meanwhile is newer and is never overwritten.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sensor.errors import ProbeError
+from sensor.kernel.btf import Btf
+from sensor.kernel.layout import FILENAME_LEN, HEAD_LEN, Proc
+from sensor.kernel.offsets import compiler_flags
+
+# Indexes into sn_calls, as in bpf/sensor.bpf.c.
+_TAIL_CALLS = {"scan": 0, "scan_chunk": 1, "emit_args": 2, "emit_exec": 3, "emit_processes": 4}
+# Exit and fork first: the process table must be right before the first exec is told.
+_TRACEPOINTS = {
+    "on_exit": "sched_process_exit",
+    "on_fork": "sched_process_fork",
+    "on_exec": "sched_process_exec",
+}
+# sn_calls too: the kernel empties a table of programs when no process holds it.
+_MAPS = ("sn_events", "sn_others", "sn_stats", "sn_config", "sn_banks", "sn_procs", "sn_calls")
+_BPF_NOEXIST = 1
+
+
+def program_directory() -> Path:
+    """Where the program's source lies: in the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_bpf"
+    return installed if installed.is_dir() else package.parent / "bpf"
+
+
+def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Compiles, loads and attaches; returns the reply and the descriptors in its order.
+
+    Raises `ProbeError` when BCC is missing or refuses.
+    """
+    directory = program_directory()
+    # BCC takes this tree for the kernel's headers; it holds just what BCC's prelude includes.
+    os.environ["BCC_KERNEL_SOURCE"] = str(directory)
+    try:
+        import bcc  # noqa: PLC0415 - LLVM is loaded here and nowhere else
+    except ImportError as exc:
+        raise ProbeError(
+            f"BCC is missing ({exc}): apt-get install python3-bpfcc, and make the venv from "
+            "/usr/bin/python3 with --system-site-packages"
+        ) from exc
+
+    started = time.monotonic()
+    with Btf() as btf:
+        offsets = compiler_flags(btf)
+    flags = [
+        *offsets,
+        f"-I{directory}",
+        f"-DCPUS={request['cpus']}",
+        f"-DRING_PAGES={request['ring_pages']}",
+        f"-DOTHERS_PAGES={request['others_pages']}",
+        f"-DPROCS_MAX={request['processes_max']}",
+        "-Wno-everything",  # about BCC's own prelude; `make lint` checks our code
+    ]
+    if not (directory / "sensor.bpf.c").is_file():
+        raise ProbeError(f"the program's source is missing: {directory / 'sensor.bpf.c'}")
+    try:
+        program = bcc.BPF(src_file=str(directory / "sensor.bpf.c").encode(), cflags=flags)
+        functions = {
+            name: program.load_func(name, bcc.BPF.RAW_TRACEPOINT)
+            for name in (*_TAIL_CALLS, *_TRACEPOINTS)
+        }
+        calls = program["sn_calls"]
+        for name, index in _TAIL_CALLS.items():
+            calls[ct.c_int(index)] = ct.c_int(functions[name].fd)
+        for name, tracepoint in _TRACEPOINTS.items():
+            program.attach_raw_tracepoint(tp=tracepoint.encode(), fn_name=name.encode())
+    except Exception as exc:  # BCC raises bare Exception; what it printed follows on stderr
+        raise ProbeError(f"BCC could not load the program: {exc}") from exc
+    attached = time.monotonic()
+
+    seeded = _seed(program["sn_procs"].map_fd, bcc.lib, Path(request["proc_root"]))
+    descriptors = {name: program[name].map_fd for name in _MAPS}
+    descriptors |= {f"prog:{name}": function.fd for name, function in functions.items()}
+    descriptors |= {f"link:{name.decode()}": fd for name, fd in program.raw_tracepoint_fds.items()}
+    reply = {
+        "descriptors": list(descriptors),
+        "seeded": seeded,
+        "seconds": {"load": attached - started, "seed": time.monotonic() - attached},
+        "host_mnt_ns": _namespace(request["proc_root"], "mnt"),
+        "host_pid_ns": _namespace(request["proc_root"], "pid"),
+    }
+    return reply, list(descriptors.values())
+
+
+def _namespace(proc_root: str, kind: str) -> int | None:
+    """Inode number of the namespace of the host's first process; None when it is out of reach."""
+    try:
+        return Path(proc_root, "1", "ns", kind).stat().st_ino
+    except OSError:
+        return None
+
+
+def _seed(map_fd: int, lib: ct.CDLL, proc_root: Path) -> int:
+    """Puts the processes that ran before the sensor into the process table; returns how many."""
+    seeded = 0
+    for entry in proc_root.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            with (entry / "cmdline").open("rb") as file:
+                cmdline = file.read(1 << 21)
+            filename = os.fsencode(os.readlink(entry / "exe"))
+        except OSError:
+            continue  # it is gone, or is a kernel thread
+        proc = Proc(
+            args_total=len(cmdline),
+            args_len=min(len(cmdline), HEAD_LEN),
+            filename=filename[: FILENAME_LEN - 1],
+        )
+        # as memory, not as a value: ctypes ends the value of a char array at its first NUL
+        ct.memmove(ct.addressof(proc) + Proc.args_head.offset, cmdline, proc.args_len)
+        key = ct.c_uint32(int(entry.name))
+        if lib.bpf_update_elem(map_fd, ct.byref(key), ct.byref(proc), _BPF_NOEXIST) == 0:
+            seeded += 1
+    return seeded
+
+
+def main() -> int:
+    """Entry point of the child: `python -m sensor.kernel.loader FD`."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    request = json.loads(channel.recv(65536))
+    try:
+        reply, descriptors = load(request)
+    except ProbeError as exc:
+        channel.sendall(json.dumps({"error": str(exc)}).encode())
+        return 1
+    socket.send_fds(channel, [json.dumps(reply).encode()], descriptors)
+    channel.recv(1)  # the parent has them, or is gone: only now may ours be closed
+    sys.stderr.flush()
+    os._exit(0)  # LLVM's destructors take longer than all of the above
+
+
+if __name__ == "__main__":
+    sys.exit(main())

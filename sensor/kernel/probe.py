@@ -1,0 +1,180 @@
+"""The running sensor's side of the program: starts the loader, keeps what it handed over.
+
+In: a request for the loader. Out: a `Probe` with the ring's descriptor and the maps as memory. After
+`load()` nothing here needs a privilege: the maps are read and written through mmap, never through
+bpf(), which older kernels refuse to a process without capabilities.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import json
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sensor.errors import ProbeError
+from sensor.kernel.automaton import Automaton
+from sensor.kernel.layout import BANKS, STAT_COUNT, Bank, Config, Mode, Stat
+
+_REPLY_BYTES = 1 << 16
+_DESCRIPTORS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """What the loader told beside the descriptors. Namespaces are inode numbers, None if unknown."""
+
+    host_pid_ns: int | None
+    host_mnt_ns: int | None
+    seeded: int
+    load_seconds: float
+
+
+def possible_cpus(sys_root: Path = Path("/sys")) -> int:
+    """How many CPUs the kernel may ever number: counters have a row for each."""
+    text = (sys_root / "devices/system/cpu/possible").read_text().strip()
+    return int(text.replace(",", "-").rsplit("-", 1)[-1]) + 1
+
+
+class Probe:
+    """The attached program. Closing it detaches everything: nothing is pinned."""
+
+    def __init__(self, descriptors: Mapping[str, int], loaded: Loaded, cpus: int) -> None:
+        self.loaded = loaded
+        self._descriptors = dict(descriptors)
+        self._cpus = cpus
+        self._stats = memoryview(self._map("sn_stats", cpus * STAT_COUNT * 8)).cast("Q")
+        self._config = Config.from_buffer(self._map("sn_config", ct.sizeof(Config)))
+        self._banks = self._map("sn_banks", BANKS * _rounded(ct.sizeof(Bank)))
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        ring_bytes: int = 4 << 20,
+        others_ring_bytes: int = 4096,
+        processes_max: int = 32768,
+        proc_root: str = "/proc",
+        timeout_s: float = 60.0,
+    ) -> Probe:
+        """Compiles, loads and attaches in a child. Raises `ProbeError` with BCC's last words."""
+        cpus = possible_cpus()
+        request = {
+            "cpus": cpus,
+            "ring_pages": ring_bytes // mmap.PAGESIZE,
+            "others_pages": max(1, others_ring_bytes // mmap.PAGESIZE),
+            "processes_max": processes_max,
+            "proc_root": proc_root,
+        }
+        ours, theirs = socket.socketpair()
+        with (
+            ours,
+            subprocess.Popen(
+                [sys.executable, "-m", "sensor.kernel.loader", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            ) as child,
+        ):
+            theirs.close()
+            ours.settimeout(timeout_s)
+            try:
+                ours.sendall(json.dumps(request).encode())
+                data, fds, _, _ = socket.recv_fds(ours, _REPLY_BYTES, _DESCRIPTORS_MAX)
+                reply: dict[str, Any] = json.loads(data) if data else {}
+                if fds:
+                    ours.sendall(b"\0")
+            except (OSError, ValueError) as exc:
+                child.kill()
+                reply, fds = {"error": f"the loader did not answer: {exc}"}, []
+            _, noise = child.communicate()
+        if "error" in reply or not fds:
+            reason = reply.get("error", f"the loader ended with code {child.returncode}")
+            said = "\n".join(noise.decode(errors="backslashreplace").splitlines()[-12:])
+            raise ProbeError(f"{reason}\n{said}".strip())
+        loaded = Loaded(
+            host_pid_ns=reply["host_pid_ns"],
+            host_mnt_ns=reply["host_mnt_ns"],
+            seeded=reply["seeded"],
+            load_seconds=reply["seconds"]["load"],
+        )
+        return cls(dict(zip(reply["descriptors"], fds, strict=True)), loaded, cpus)
+
+    @property
+    def ring_fds(self) -> tuple[int, int]:
+        """The ring of execs that a rule could match, and that of the others."""
+        return self._descriptors["sn_events"], self._descriptors["sn_others"]
+
+    def set_mode(self, mode: Mode) -> None:
+        self._config.mode = mode
+
+    def set_filter(self, automaton: Automaton | None) -> None:
+        """Puts a filter to work by one write, or takes it away: then every exec could match.
+
+        The bank that is written is the one not in use. Searches that began with the bank before
+        last are long over: one takes microseconds, and reloads come from people.
+        """
+        if automaton is None:
+            self._config.filter = 0
+            return
+        number = 1 - self._config.bank
+        start = number * _rounded(ct.sizeof(Bank))
+        table = start + Bank.next.offset
+        self._banks[start : start + len(automaton.classes)] = automaton.classes
+        raw = automaton.transitions.tobytes()
+        self._banks[table : table + len(raw)] = raw
+        self._config.bank = number
+        self._config.filter = 1
+
+    def counters(self) -> dict[str, int]:
+        """Totals over all CPUs since the program was loaded, by the counter's name in lower case."""
+        rows = self._stats.tolist()
+        totals = {stat.name.lower(): sum(rows[stat::STAT_COUNT]) for stat in Stat}
+        totals["missed"] = self.missed()
+        return totals
+
+    def missed(self) -> int:
+        """Runs the kernel skipped because a program was already running on that CPU."""
+        missed = 0
+        for name, fd in self._descriptors.items():
+            if name.startswith("prog:on_"):
+                missed += _fdinfo(fd, "recursion_misses") or 0
+        return missed
+
+    def close(self) -> None:
+        for fd in self._descriptors.values():
+            os.close(fd)
+        self._descriptors.clear()
+
+    def _map(self, name: str, size: int) -> mmap.mmap:
+        return mmap.mmap(
+            self._descriptors[name],
+            _rounded(size, mmap.PAGESIZE),
+            mmap.MAP_SHARED,
+            mmap.PROT_READ | mmap.PROT_WRITE,
+        )
+
+
+def _rounded(size: int, to: int = 8) -> int:
+    return (size + to - 1) // to * to
+
+
+def _fdinfo(fd: int, key: str) -> int | None:
+    """A number from the kernel's description of a descriptor; it needs no privilege."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value)
+    return None

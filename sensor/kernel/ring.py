@@ -1,0 +1,59 @@
+"""The rings: records from the kernel, copied out one by one, in the order they were written.
+
+In: the ring maps' descriptors. Out: batches of records as `bytes`. libbpf does the reading, for its memory
+barriers are right on every architecture.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import errno
+import os
+from functools import partial
+
+from sensor.errors import ProbeError
+from sensor.kernel.libbpf import SAMPLE_CALLBACK, libbpf
+
+BATCH_MAX = 1024  # records before the caller gets a turn; the kernel goes on filling meanwhile
+
+
+class Rings:
+    """Opens the rings: this asks the kernel about the maps and so may need privileges; polling not.
+
+    A record comes with the number of its ring, in the order of `fds`: records of one exec follow
+    each other within a ring only.
+    """
+
+    def __init__(self, *fds: int) -> None:
+        self._lib = libbpf()
+        self._batch: list[tuple[int, bytes]] = []
+        # kept: libbpf holds no reference to them
+        self._callbacks = [SAMPLE_CALLBACK(partial(self._take, ring)) for ring in range(len(fds))]
+        self._rings = self._lib.ring_buffer__new(fds[0], self._callbacks[0], None, None)
+        if not self._rings:
+            raise ProbeError(f"the ring cannot be opened: {os.strerror(ct.get_errno())}")
+        for fd, callback in zip(fds[1:], self._callbacks[1:], strict=True):
+            result = self._lib.ring_buffer__add(self._rings, fd, callback, None)
+            if result < 0:
+                raise ProbeError(f"a ring cannot be opened: {os.strerror(-result)}")
+
+    def _take(self, ring: int, _context: object, data: int, size: int) -> int:
+        self._batch.append((ring, ct.string_at(data, size)))
+        # A negative answer ends the poll; the record at hand counts as taken.
+        return -errno.ECANCELED if len(self._batch) >= BATCH_MAX else 0
+
+    def poll(self, timeout_s: float) -> list[tuple[int, bytes]]:
+        """Waits for records and returns those there are; empty after the timeout or a signal.
+
+        Raises `ProbeError` when the rings can no longer be read.
+        """
+        result = self._lib.ring_buffer__poll(self._rings, int(timeout_s * 1000))
+        if result < 0 and result not in (-errno.EINTR, -errno.ECANCELED):
+            raise ProbeError(f"the ring cannot be read: {os.strerror(-result)}")
+        batch, self._batch = self._batch, []
+        return batch
+
+    def close(self) -> None:
+        if self._rings:
+            self._lib.ring_buffer__free(self._rings)
+            self._rings = None
