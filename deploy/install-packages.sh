@@ -27,7 +27,7 @@ export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l
 
 # A daemon that comes with a package (Docker's) is not to start now: what needs one starts its own.
 # This file is Debian's switch for that; one that is there already stays as it is.
-policy=/usr/sbin/policy-rc.d
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 if [ ! -e "$policy" ]; then
 	trap 'rm -f "$policy"' EXIT
 	printf '#!/bin/sh\nexit 101\n' >"$policy"
