@@ -131,6 +131,7 @@ struct sensor_cgroup {
  */
 struct sensor_process {
 	__u64 start_ns;
+	__u64 cgroup_id; /* in the default hierarchy */
 	__u32 role;  /* enum sensor_role */
 	__u32 flags; /* enum sensor_flag */
 	__u32 tgid, sid, pgid;

@@ -641,6 +641,11 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 		signal = read_u64(task + OFF_TASK_SIGNAL);
 		cred = read_u64(task + OFF_TASK_CRED);
 		p->start_ns = read_u64(task + OFF_TASK_START_TIME);
+		p->cgroup_id =
+			read_u64(read_u64(read_u64(read_u64(task + OFF_TASK_CGROUPS) +
+						   OFF_CSS_SET_DFL_CGRP) +
+					  OFF_CGROUP_KN) +
+				 OFF_KERNFS_NODE_ID);
 		p->role = role;
 		p->tgid = tgid;
 		p->sid = pid_number(signal, PIDTYPE_SID);

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Major numbers of the virtual consoles and of the pseudo-terminals.
+TERMINAL_MAJORS = frozenset((4, *range(136, 144)))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
@@ -16,7 +19,8 @@ class Process:
 
     `start_ns` is CLOCK_BOOTTIME since boot: with `pid` it is the process's identity.
     `pid` is the kernel's tgid in the host's pid namespace. `tty` is the controlling terminal's major
-    and minor number. `pid_ns` and `mnt_ns` are inode numbers.
+    and minor number. `cgroup_id` is that of the default hierarchy; `pid_ns` and
+    `mnt_ns` are inode numbers.
     """
 
     pid: int
@@ -30,9 +34,15 @@ class Process:
     session_id: int | None = None
     group_id: int | None = None
     tty: tuple[int, int] | None = None
+    cgroup_id: int | None = None
     pid_ns: int | None = None
     mnt_ns: int | None = None
     working_directory: str | None = None
+
+    @property
+    def interactive(self) -> bool:
+        """Whether its controlling terminal is one that a person types at."""
+        return self.tty is not None and self.tty[0] in TERMINAL_MAJORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +87,6 @@ class ExecEvent:
     real_gid: int
     executable_deleted: bool
     executable_memfd: bool
-    interactive: bool
     cgroups: tuple[Cgroup, ...]
     namespaces: Namespaces | None
     ancestors: tuple[Process, ...]

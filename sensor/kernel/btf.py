@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 from collections.abc import Iterator
+from typing import Self
 
 from sensor.errors import ProbeError
 from sensor.kernel.libbpf import libbpf
@@ -46,7 +47,7 @@ class Btf:
             self._lib.btf__free(self._btf)
             self._btf = None
 
-    def __enter__(self) -> Btf:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

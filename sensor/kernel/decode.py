@@ -20,8 +20,6 @@ _EXEC_SIZE = ct.sizeof(layout.Exec)
 _PROCESS_SIZE = ct.sizeof(layout.Process)
 _ARGS_DATA = layout.Args.data.offset
 _HEAD = layout.Process.args_head.offset
-# Controlling terminals a person types at: virtual consoles, and the pseudo-terminals' masters and slaves.
-_TERMINAL_MAJORS = frozenset((4, *range(136, 144)))
 
 
 def text(raw: bytes) -> str:
@@ -94,7 +92,7 @@ class Decoder:
         argv, whole = self._argv(header, raw, tail)
         read_error = bool(flags & Flag.ARGS_READ_ERROR)
         truncated = bool(flags & Flag.ARGS_TRUNCATED) or (not whole and not read_error)
-        args = None if read_error and not argv else _split(argv, ended=not truncated)
+        args = None if read_error and not argv else _split(argv)
 
         executable = _path(tail, raw.exe, flags)
         filename = text(_span(tail, raw.filename).rstrip(b"\0"))
@@ -116,6 +114,7 @@ class Decoder:
                 session_id=raw.sid,
                 group_id=raw.pgid,
                 tty=tty,
+                cgroup_id=raw.cgroups[0].id,
                 pid_ns=raw.pid_ns,
                 mnt_ns=raw.mnt_ns,
                 working_directory=_path(tail, raw.cwd, flags & Flag.PATH_TRUNCATED),
@@ -133,7 +132,6 @@ class Decoder:
             executable_deleted=bool(flags & Flag.EXE_UNLINKED) and not flags & Flag.EXE_PSEUDO,
             executable_memfd=bool(flags & Flag.EXE_PSEUDO)
             and basename(executable or "").startswith("memfd:"),
-            interactive=tty is not None and tty[0] in _TERMINAL_MAJORS,
             cgroups=_cgroups(tail, raw, truncated=bool(flags & Flag.CGROUP_TRUNCATED)),
             namespaces=self._namespaces(raw),
             ancestors=ancestors,
@@ -142,7 +140,7 @@ class Decoder:
         )
 
     def _argv(self, header: layout.Header, raw: layout.Exec, tail: bytes) -> tuple[bytes, bool]:
-        """argv as it lay in memory, and whether all that the kernel read of it is there."""
+        """Argv as it lay in memory, and whether all that the kernel read of it is there."""
         pending = self._pending.pop(header.cpu, None)
         argv = _span(tail, raw.args)
         if header.flags & Flag.ARGS_CHUNKED:
@@ -203,14 +201,13 @@ def _cgroups(tail: bytes, raw: layout.Exec, *, truncated: bool) -> tuple[Cgroup,
     )
 
 
-def _split(argv: bytes, *, ended: bool) -> tuple[str, ...]:
-    """argv's arguments. The kernel ends each with a NUL; a cut argv lacks the last one."""
+def _split(argv: bytes) -> tuple[str, ...]:
+    """Argv's arguments. The kernel ends each with a NUL; a cut argv lacks the last one."""
     if not argv:
         return ()
     parts = argv.split(b"\0")
-    if parts[-1] == b"" or ended:
-        # A process may have overwritten nothing yet: the area ends with a NUL.
-        parts = parts[:-1] if parts[-1] == b"" else parts
+    if not parts[-1]:
+        parts.pop()
     return tuple(text(part) for part in parts)
 
 
@@ -258,7 +255,7 @@ def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
     truncated = False
     if flags & Flag.IN_TABLE:
         truncated = raw.args_total > layout.HEAD_LEN
-        args = _split(head[: raw.args_total], ended=not truncated)
+        args = _split(head[: raw.args_total])
     # A process that forked and did not exec, or renamed itself, still is what it was started as;
     # a path that does not fit the table is cut, and its end with the name is gone.
     known = filename if 0 < len(filename) < layout.FILENAME_LEN - 1 else ""
@@ -275,6 +272,7 @@ def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
         session_id=raw.sid,
         group_id=raw.pgid,
         tty=(raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None,
+        cgroup_id=raw.cgroup_id,
         pid_ns=raw.pid_ns,
         mnt_ns=raw.mnt_ns,
     )

@@ -107,6 +107,7 @@ class Cgroup(ct.Structure):
 class Process(ct.Structure):
     _fields_ = (
         ("start_ns", ct.c_uint64),
+        ("cgroup_id", ct.c_uint64),
         ("role", ct.c_uint32),
         ("flags", ct.c_uint32),
         ("tgid", ct.c_uint32),

@@ -1,0 +1,310 @@
+"""The running sensor: starts everything in order, turns the loop, ends with a summary.
+
+The order matters: what needs privileges (the program, the rings, the sockets' owners) comes first,
+then they are dropped, then the threads start, for capabilities belong to threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.limits import Limiter
+from sensor.alerts.sinks.stdout import StdoutSink
+from sensor.canary import Canary
+from sensor.config import Config
+from sensor.containers.discovery import SourcesConfig, find_sources
+from sensor.containers.resolver import Resolver
+from sensor.ecs import Document, Host
+from sensor.errors import ConfigurationError, PrivilegeError, ProbeError
+from sensor.kernel import privileges
+from sensor.kernel.decode import Decoder
+from sensor.kernel.layout import Mode
+from sensor.kernel.probe import Probe
+from sensor.kernel.ring import Rings
+from sensor.outlet import AlertOutlet
+from sensor.pipeline import Pipeline
+from sensor.prefilter import build_prefilter
+from sensor.rules.engine import RuleEngine
+from sensor.rules.load import LoadResult, load_rules_in_child
+
+if TYPE_CHECKING:
+    from sensor.containers.source import Source
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
+_POLL_WAITING_S = 0.002  # while an event waits for its container
+_CANARY_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 0.7
+# Losses, by the counter's name: these mean that an exec, or a part of one, was not judged.
+LOSSES = {
+    "ring_full": "execs lost, the ring was full",
+    "args_lost": "parts of argv lost, the ring was full",
+    "call_failed": "execs lost, a tail call failed",
+    "no_scratch": "execs lost, no scratch memory",
+    "missed": "runs of the program skipped by the kernel",
+    "procs_full": "processes not kept in the table",
+    "args_error": "argv not readable",
+    "decode_errors": "records not decodable",
+    "pipeline_errors": "events not handled",
+    "incomplete": "argvs incomplete",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run came to, all numbers since its start."""
+
+    execs: int
+    filtered: int
+    alerts: int
+    losses: dict[str, int]
+
+    def __str__(self) -> str:
+        lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
+        return (
+            f"sensor ended: execs={self.execs} filtered={self.filtered} "
+            f"alerts={self.alerts} losses: {lost}"
+        )
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def run(
+    config: Config,
+    *,
+    duration_s: float | None = None,
+    observer: Callable[[Document], None] | None = None,
+    say: Callable[[str], None] = _to_stderr,
+) -> Summary:
+    """Runs until SIGINT, SIGTERM or the end of the duration.
+
+    Raises `ConfigurationError` for what the user wrote, `ProbeError` for what the kernel refuses.
+    """
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            "the sensor starts as root (it drops to an unprivileged user): use sudo"
+        )
+    with ExitStack() as stack:
+        sensor = _start(config, observer, stack, say)
+        stop = stack.enter_context(_signals())
+        if not sensor.pipeline.canary.await_(sensor.pump, _CANARY_TIMEOUT_S):
+            raise ProbeError(
+                "the program is attached, but an exec of our own did not come through: "
+                f"{sensor.counters()}"
+            )
+        say(sensor.ready_line)
+        deadline = None if duration_s is None else time.monotonic() + duration_s
+        sensor.loop(stop, deadline)
+        summary = sensor.finish()
+    say(str(summary))
+    return summary
+
+
+@dataclass(slots=True)
+class _Sensor:
+    probe: Probe
+    rings: Rings
+    pipeline: Pipeline
+    outlet: AlertOutlet
+    dispatcher: Dispatcher
+    ready_line: str
+    next_tick: float = 0.0
+
+    def pump(self, timeout_s: float) -> None:
+        """One turn of the loop."""
+        pipeline = self.pipeline
+        for ring, record in self.rings.poll(timeout_s):
+            pipeline.record(ring, record)
+        pipeline.turn()
+
+    def loop(self, stop: threading.Event, deadline: float | None) -> None:
+        while not stop.is_set():
+            timeout_s = _POLL_WAITING_S if self.pipeline.is_waiting else _POLL_S
+            now = time.monotonic()
+            if deadline is not None:
+                if now >= deadline:
+                    return
+                timeout_s = min(timeout_s, deadline - now)
+            self.pump(timeout_s)
+            if now >= self.next_tick:
+                self.next_tick = now + 1.0
+                self.outlet.tick()
+            if self.dispatcher.closed_sinks():
+                _log.warning("standard output is closed: the sensor ends")
+                return
+
+    def counters(self) -> dict[str, int]:
+        counts = self.probe.counters() | dict(self.pipeline.counts)
+        counts["incomplete"] = sum(decoder.incomplete for decoder in self.pipeline.decoders)
+        return counts
+
+    def finish(self) -> Summary:
+        """Takes what is left in the rings, lets the waiting go, and delivers."""
+        self.pump(0)
+        self.pipeline.flush()
+        self.outlet.flush()
+        counts = self.counters()
+        if not self.dispatcher.close(_CLOSE_TIMEOUT_S):
+            _log.error("not every alert could be delivered: %s", self.dispatcher.counters())
+        return Summary(
+            execs=counts["execs"],
+            filtered=counts["filtered"],
+            alerts=self.outlet.alerts.total(),
+            losses={name: counts[name] for name in LOSSES if counts.get(name)},
+        )
+
+
+def _start(
+    config: Config,
+    observer: Callable[[Document], None] | None,
+    stack: ExitStack,
+    say: Callable[[str], None],
+) -> _Sensor:
+    started = time.monotonic()
+    loading = _InBackground(lambda: load_rules_in_child(config.rules, builtin=config.builtin_rules))
+    sources = find_sources(
+        SourcesConfig(
+            sockets=None if config.containers.sockets is None else tuple(config.containers.sockets),
+            kubernetes=config.containers.kubernetes,
+        )
+    )
+    probe = Probe.load(
+        ring_bytes=config.kernel.ring_bytes,
+        others_ring_bytes=config.kernel.ring_bytes if config.kernel.capture == "all" else 4096,
+        processes_max=config.kernel.processes_max,
+        proc_root=config.kernel.proc_root,
+    )
+    stack.callback(probe.close)
+    rings = Rings(*probe.ring_fds)
+    stack.callback(rings.close)
+    loaded = _report(loading.result(), config, say)
+
+    canary = Canary()
+    prefilter = build_prefilter(loaded.rules, [canary.literal])
+    probe.set_filter(prefilter.automaton)
+    probe.set_mode(Mode.ALL if config.kernel.capture == "all" else Mode.MATCHING)
+    user = _drop(config, sources)
+
+    realtime_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    decoders = tuple(
+        Decoder(
+            realtime_offset_ns=realtime_offset_ns,
+            host_pid_ns=probe.loaded.host_pid_ns,
+            host_mnt_ns=probe.loaded.host_mnt_ns,
+        )
+        for _ in probe.ring_fds
+    )
+    resolver = Resolver(sources)
+    resolver.start()
+    stack.callback(resolver.stop)
+    host = Host.read(realtime_offset_ns)
+    dispatcher = Dispatcher([_stdout(config)], common={"host": host.fields()})
+    dispatcher.start()
+    outlet = AlertOutlet(dispatcher, Limiter() if config.alerts.limit else None)
+    pipeline = Pipeline(
+        decoders=decoders,
+        host=host,
+        resolver=resolver,
+        engine=RuleEngine(loaded.rules),
+        outlet=outlet,
+        canary=canary,
+        wait_s=config.containers.wait_ms / 1000,
+        cluster_name=config.containers.cluster_name,
+        observer=observer,
+    )
+    names = ", ".join(source.name for source in sources) or "the kernel alone (no socket)"
+    return _Sensor(
+        probe=probe,
+        rings=rings,
+        pipeline=pipeline,
+        outlet=outlet,
+        dispatcher=dispatcher,
+        ready_line=(
+            f"sensor ready: kernel {host.kernel}, {len(loaded.rules)} rules, "
+            f"containers from {names}, filter {prefilter}, running as {user}, "
+            f"after {time.monotonic() - started:.2f} s"
+        ),
+    )
+
+
+def _report(loaded: LoadResult, config: Config, say: Callable[[str], None]) -> LoadResult:
+    """Says what is wrong with the rules; with `strict` that is the end."""
+    for error in loaded.errors:
+        say(f"error: {error}")
+    for rule in loaded.inactive:
+        say(f"inactive: {rule.name}: {rule.inactive_reason}")
+    for notice in loaded.notices:
+        say(f"notice: {notice}")
+    if loaded.errors and (config.strict or not loaded.rules):
+        raise ConfigurationError(f"{len(loaded.errors)} rule files cannot be used")
+    return loaded
+
+
+def _drop(config: Config, sources: list[Source]) -> str:
+    """Drops privileges, unless told to keep them; says as whom the sensor runs on."""
+    if config.keep_privileges:
+        return "root (privileges kept)"
+    sockets = [path for source in sources for path in source.socket_paths()]
+    left = privileges.drop(config.user, sockets)
+    groups = f", groups {', '.join(map(str, left.groups))}" if left.groups else ""
+    return f"{config.user} without capabilities{groups}"
+
+
+def _stdout(config: Config) -> StdoutSink:
+    output = config.output or ("text" if sys.stdout.isatty() else "json")
+    return StdoutSink(output=output, color="NO_COLOR" not in os.environ)
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event; the loop looks at it."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: Any) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _InBackground:
+    """A call on a thread of its own that ends before privileges are dropped."""
+
+    def __init__(self, call: Callable[[], LoadResult]) -> None:
+        self._call = call
+        self._result: LoadResult | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="rules")
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._call()
+        except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+            self._error = exc
+
+    def result(self) -> LoadResult:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        if self._result is None:
+            raise RuntimeError("the thread ended without a result")
+        return self._result

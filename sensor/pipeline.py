@@ -1,0 +1,170 @@
+"""The pipeline: one exec in, the alerts it causes out to the dispatcher.
+
+decode -> identity -> metadata -> document -> rules -> alerts. An event of a container whose
+metadata is not known yet is put aside until it is, for a bounded time; the others overtake it, except
+those of the same container, which keep their order behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sensor.canary import Canary
+from sensor.containers.entry import entered_by_exec
+from sensor.containers.fields import container_fields
+from sensor.containers.identity import Identity, confirm, resolve_identity
+from sensor.containers.resolver import Resolution, Resolver
+from sensor.ecs import Document, Host, event_document, matching_view
+from sensor.errors import DecodeError
+from sensor.event import ExecEvent
+from sensor.kernel.decode import Decoder
+from sensor.rules.engine import RuleEngine
+from sensor.rules.rule import Rule
+
+_log = logging.getLogger(__name__)
+
+_WAITING_MAX = 4096  # events put aside at once; beyond it they go on without metadata
+
+
+class Outlet(Protocol):
+    """Where alerts go: limits, collapse and sinks lie behind it."""
+
+    def alert(self, documents: tuple[Document, ...], rule: Rule) -> None: ...
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """An event put aside until its container is known."""
+
+    event: ExecEvent
+    identity: Identity
+    deadline: float
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """For one thread. `wait_s` is how long an event waits for its container's metadata."""
+
+    decoders: tuple[Decoder, ...]
+    host: Host
+    resolver: Resolver
+    engine: RuleEngine
+    outlet: Outlet
+    canary: Canary
+    wait_s: float
+    cluster_name: str | None = None
+    observer: Callable[[Document], None] | None = None
+    clock: Callable[[], float] = time.monotonic
+    counts: Counter[str] = field(default_factory=Counter)
+    _sequence: int = 0
+    _waiting: OrderedDict[str, deque[_Waiting]] = field(default_factory=OrderedDict)
+    _waiting_count: int = 0
+
+    def record(self, ring: int, record: bytes) -> None:
+        """Takes one record of a ring."""
+        try:
+            event = self.decoders[ring].feed(record)
+        except DecodeError as exc:
+            self.counts["decode_errors"] += 1
+            _log.warning("a record from the kernel could not be decoded: %s", exc)
+            return
+        if event is None:
+            return
+        if self.canary.take(event):
+            self._learn_host_namespaces(event)
+            return
+        self.counts["events"] += 1
+        try:
+            self._event(event)
+        except Exception:  # noqa: BLE001
+            # The stage boundary: one event that cannot be handled must not take the sensor down.
+            self.counts["pipeline_errors"] += 1
+            _log.exception("an event could not be handled")
+
+    def turn(self) -> None:
+        """Lets go the events whose container is known by now, or whose time is over."""
+        if not self._waiting:
+            return
+        now = self.clock()
+        for container_id in list(self._waiting):
+            queue = self._waiting[container_id]
+            resolution = self.resolver.get(container_id)
+            if resolution.state == "pending" and queue[0].deadline > now:
+                continue
+            del self._waiting[container_id]
+            self._waiting_count -= len(queue)
+            for waiting in queue:
+                self._judge(waiting.event, waiting.identity, resolution)
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def flush(self) -> None:
+        """Lets all waiting events go, with what is known."""
+        for queue in self._waiting.values():
+            for waiting in queue:
+                resolution = self.resolver.get(waiting.identity.container_id or "")
+                self._judge(waiting.event, waiting.identity, resolution)
+        self._waiting.clear()
+        self._waiting_count = 0
+
+    def _event(self, event: ExecEvent) -> None:
+        identity = confirm(
+            resolve_identity(event.cgroups, event.namespaces), self.resolver.lookup_known
+        )
+        self.counts[f"identity_{identity.state}"] += 1
+        container_id = identity.container_id
+        if container_id is None:
+            self._judge(event, identity, None)
+            return
+        queue = self._waiting.get(container_id)
+        resolution = self.resolver.get(container_id)
+        if queue is None and resolution.state != "pending":
+            self._judge(event, identity, resolution)
+            return
+        if self.wait_s <= 0 or self._waiting_count >= _WAITING_MAX:
+            self.counts["not_awaited"] += 1
+            self._judge(event, identity, resolution)
+            return
+        if queue is None:
+            queue = self._waiting[container_id] = deque()
+            self.resolver.request(container_id, _ignore)
+        queue.append(_Waiting(event, identity, self.clock() + self.wait_s))
+        self._waiting_count += 1
+
+    def _judge(self, event: ExecEvent, identity: Identity, resolution: Resolution | None) -> None:
+        self._sequence += 1
+        place = container_fields(identity, resolution, cluster_name=self.cluster_name)
+        document = event_document(event, self.host, place, self._sequence)
+        if resolution is not None:
+            entered = entered_by_exec(event.process, event.ancestors, resolution.container)
+            if entered is not None:
+                document["sensor"]["entered_by_exec"] = entered
+        if self.observer is not None:
+            self.observer(document)
+        for match in self.engine.match(matching_view(document), event.time_ns):
+            self.counts["matches"] += 1
+            # Rules saw the view with all names; the alert carries the document itself.
+            documents = (*match.documents[:-1], document)
+            self.outlet.alert(documents, match.rule)
+
+    def _learn_host_namespaces(self, event: ExecEvent) -> None:
+        """The canary's ancestors lead to the host's first process, whose namespaces are the host's.
+
+        /proc/1/ns is out of reach in some containers and for some roots.
+        """
+        for ancestor in event.ancestors:
+            if ancestor.pid == 1:
+                for decoder in self.decoders:
+                    decoder.host_pid_ns = ancestor.pid_ns
+                    decoder.host_mnt_ns = ancestor.mnt_ns
+
+
+def _ignore(_resolution: Any) -> None:
+    """The pipeline looks for itself: callbacks come on the resolver's thread."""
