@@ -101,7 +101,11 @@ def place_of(document: dict[str, Any]) -> str:
     """Where a document's process ran, such as `in container web (5f2b0c3c9f0d, nginx:1.27)`."""
     container_id = text(document, "container.id")
     if not container_id:
-        return "on the host" if not document.get("container") else "in an unknown container"
+        if text(document, "container.identity.state") != "unknown":
+            return "on the host"
+        return (
+            f"at an unknown place ({visible(text(document, 'container.identity.reason'), _NAME)})"
+        )
     about = [visible(container_id[:12])]
     if image := image_of(document):
         about.append(visible(image, _NAME))

@@ -1,7 +1,8 @@
 """The sensor's own words in the alert stream: what it lost, held back or cannot see.
 
 A notice is an alert document like any other, so that it reaches whoever watches the alerts. Its
-`rule.id` begins with `sensor.`, which no rule's id does.
+`event.module` is `sensor`, and its `rule` the rule it speaks of, or one whose id begins with
+`sensor.`.
 """
 
 from __future__ import annotations

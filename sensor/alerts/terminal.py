@@ -103,9 +103,7 @@ def _parent(document: dict[str, Any]) -> str:
 
 
 def _container(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    container_id = text(document, "container.id")
-    reason = get(document, "sensor.container.reason")
-    if container_id:
+    if container_id := text(document, "container.id"):
         parts = [
             visible(text(document, "container.name"), _VALUE),
             visible(container_id[:12]),
@@ -115,8 +113,14 @@ def _container(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if get(document, "container.security_context.privileged") is True:
             parts.append("PRIVILEGED")
         yield "container", "  ".join(part for part in parts if part)
-    if isinstance(reason, str) and reason:
-        yield "container", visible(reason, _VALUE)
+        reason = text(document, "container.resolution.reason")
+        if reason and text(document, "container.resolution.state") != "resolved":
+            yield "metadata", f"missing: {visible(reason, _VALUE)}"
+    elif text(document, "container.identity.state") == "unknown":
+        yield (
+            "container",
+            f"unknown: {visible(text(document, 'container.identity.reason'), _VALUE)}",
+        )
     if pod := text(document, "orchestrator.resource.name"):
         yield "pod", visible(f"{text(document, 'orchestrator.namespace') or '?'}/{pod}", _VALUE)
     labels = get(document, "container.labels")

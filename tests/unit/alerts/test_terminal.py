@@ -38,12 +38,23 @@ def test_colour_changes_nothing_but_colour(alert):
 
 
 def test_a_container_whose_metadata_is_missing_says_why(document, rule):
-    event = document(container={"id": "5f2b0c3c9f0d4c7e"})
-    event["sensor"]["container"] = {"reason": "docker did not answer in time"}
+    resolution = {"state": "unavailable", "reason": "docker did not answer in time"}
+    event = document(container={"id": "5f2b0c3c9f0d4c7e", "resolution": resolution})
 
     block = render(alert_document((event,), rule()), color=False, width=100)
 
-    assert "  container  5f2b0c3c9f0d\n  container  docker did not answer in time\n" in block
+    assert (
+        "  container  5f2b0c3c9f0d\n  metadata   missing: docker did not answer in time\n" in block
+    )
+
+
+def test_an_exec_whose_place_is_unknown_says_why(document, rule):
+    event = document(container={"identity": {"state": "unknown", "reason": "cgroup_not_read"}})
+
+    alert = alert_document((event,), rule(name="R"))
+
+    assert "  container  unknown: cgroup_not_read\n" in render(alert, color=False, width=100)
+    assert "at an unknown place (cgroup_not_read)" in alert["message"]
 
 
 def test_a_notice_shows_its_message():

@@ -1,0 +1,174 @@
+"""The most alerts of one rule in one interval: alerts in, those to send now out.
+
+What is beyond a rule's maximum is held back and counted. When the interval ends, one notice says how
+many that were and in which containers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sensor.alerts.escape import visible
+from sensor.alerts.fields import number, severity_word, text
+from sensor.alerts.notice import notice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sensor.rules.rule import Rule, Severity
+
+_MAX_CONTAINERS = 50
+_MAX_HELD_IDS = 10_000
+_CONTAINERS_IN_MESSAGE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """At most `max_alerts` alerts in `interval` seconds. None leaves it to what applies otherwise."""
+
+    interval: float | None = None
+    max_alerts: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Window:
+    """One interval of one rule, from its first alert on."""
+
+    rule: Mapping[str, Any]
+    started: float
+    ends: float
+    max_alerts: int
+    sent: int = 0
+    held: int = 0
+    severity: Severity = "low"
+    highest: int = 0
+    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    elsewhere: int = 0
+
+
+class Limiter:
+    """Counts the alerts of each rule; for one thread.
+
+    What a rule says about itself yields to `everywhere`, and that to `per_rule`, by rule id.
+    """
+
+    def __init__(
+        self,
+        *,
+        everywhere: Limit | None = None,
+        per_rule: Mapping[str, Limit] | None = None,
+        common: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._everywhere = everywhere or Limit()
+        self._per_rule = per_rule or {}
+        self._common = common
+        self._windows: dict[str, _Window] = {}
+        # Alerts that were held back, whose updates must be held back with them.
+        self._held_ids: dict[str, None] = {}
+        self._held_total: dict[str, int] = {}
+
+    def offer(self, document: dict[str, Any], rule: Rule, now: float) -> list[dict[str, Any]]:
+        """Give what to send now: the alert, or nothing; before it the notice of an interval past.
+
+        An update of an alert that was sent is always sent.
+        """
+        ready = self._end(rule.id, now)
+        update_of = text(document, "sensor.update_of")
+        if update_of and update_of not in self._held_ids:
+            return [*ready, document]
+        window = self._windows.get(rule.id)
+        if window is None:
+            window = self._windows[rule.id] = self._open(rule, now)
+        if window.sent < window.max_alerts and not update_of:
+            window.sent += 1
+            return [*ready, document]
+        self._hold(window, document, again=bool(update_of))
+        return ready
+
+    def tick(self, now: float) -> list[dict[str, Any]]:
+        """Give the notices of the intervals that are over."""
+        return [each for rule_id in list(self._windows) for each in self._end(rule_id, now)]
+
+    def flush(self, now: float) -> list[dict[str, Any]]:
+        """Give the notices of all intervals, for the sensor's end."""
+        windows, self._windows = self._windows, {}
+        return [self._notice(window, now) for window in windows.values() if window.held]
+
+    def counters(self) -> dict[str, int]:
+        """How many alerts of each rule were held back since the start."""
+        return dict(self._held_total)
+
+    def _limit(self, rule: Rule) -> tuple[float, int]:
+        own, everywhere = self._per_rule.get(rule.id, Limit()), self._everywhere
+        interval = own.interval or everywhere.interval or rule.interval
+        maximum = own.max_alerts if own.max_alerts is not None else everywhere.max_alerts
+        return float(interval), rule.max_alerts if maximum is None else maximum
+
+    def _open(self, rule: Rule, now: float) -> _Window:
+        interval, max_alerts = self._limit(rule)
+        own = rule.ecs()["rule"]
+        return _Window(rule=own, started=now, ends=now + interval, max_alerts=max_alerts)
+
+    def _hold(self, window: _Window, document: dict[str, Any], *, again: bool) -> None:
+        # An update speaks of execs that neither its alert nor an earlier update has counted.
+        count = max(number(document, "sensor.collapsed.new"), 1) if again else 1
+        window.held += count
+        rule_id = str(window.rule["id"])
+        self._held_total[rule_id] = self._held_total.get(rule_id, 0) + count
+        if number(document, "event.severity") >= window.highest:
+            window.highest = number(document, "event.severity")
+            window.severity = severity_word(document)
+        container_id = text(document, "container.id")
+        known = window.containers.get(container_id)
+        if known is not None:
+            known["count"] += count
+        elif len(window.containers) < _MAX_CONTAINERS:
+            window.containers[container_id] = {
+                "id": container_id,
+                "name": text(document, "container.name"),
+                "count": count,
+            }
+        else:
+            window.elsewhere += count
+        if not again:
+            self._held_ids[text(document, "event.id")] = None
+            if len(self._held_ids) > _MAX_HELD_IDS:
+                del self._held_ids[next(iter(self._held_ids))]
+
+    def _end(self, rule_id: str, now: float) -> list[dict[str, Any]]:
+        window = self._windows.get(rule_id)
+        # A clock that was set back must not hold a rule's alerts back for longer than an interval.
+        if window is None or window.started <= now < window.ends:
+            return []
+        del self._windows[rule_id]
+        return [self._notice(window, now)] if window.held else []
+
+    def _notice(self, window: _Window, now: float) -> dict[str, Any]:
+        name = visible(str(window.rule.get("name", "")), 128)
+        containers = sorted(window.containers.values(), key=lambda each: -each["count"])
+        shown = ", ".join(
+            f"{visible(each['name'] or each['id'][:12] or 'the host', 64)} ({each['count']})"
+            for each in containers[:_CONTAINERS_IN_MESSAGE]
+        )
+        more = len(containers) - _CONTAINERS_IN_MESSAGE
+        if window.elsewhere or more > 0:
+            shown += " and others"
+        seconds = round(window.ends - window.started)
+        return notice(
+            "held_back",
+            f"{name}: {window.held} more alerts were held back, beyond {window.max_alerts} "
+            f"in {seconds} s; where: {shown}",
+            severity=window.severity,
+            time=now,
+            details={
+                "count": window.held,
+                "sent": window.sent,
+                "interval": seconds,
+                "max_alerts": window.max_alerts,
+                "containers": containers,
+                "in_other_containers": window.elsewhere,
+            },
+            common=self._common,
+            rule=window.rule,
+        )
