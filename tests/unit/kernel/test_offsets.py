@@ -1,0 +1,46 @@
+"""Compiler flags from a kernel's types, and from kernels that lack some."""
+
+from __future__ import annotations
+
+import pytest
+
+from sensor.errors import ProbeError
+from sensor.kernel.btf import Btf
+from sensor.kernel.offsets import compiler_flags
+
+
+class Types:
+    """A kernel that has everything at offset 8, except what is named."""
+
+    def __init__(self, *missing: tuple[str, ...]) -> None:
+        self.missing = missing
+
+    def offset(self, struct: str, *path: str) -> int | None:
+        return None if (struct, *path) in self.missing else 8
+
+    def size(self, struct: str) -> int | None:
+        return 16
+
+    def enumerator(self, enum: str, name: str) -> int | None:
+        return 14
+
+
+def test_a_member_that_moved_is_found_at_its_other_name() -> None:
+    flags = compiler_flags(Types(("kernfs_node", "parent"), ("task_struct", "start_boottime")))
+    assert "-DOFF_KERNFS_NODE_PARENT=8" in flags
+    assert "-DOFF_TASK_START_TIME=8" in flags
+
+
+def test_all_that_is_missing_is_named_at_once() -> None:
+    with pytest.raises(ProbeError, match=r"task_struct\.mm, .*|.*cred\.uid") as caught:
+        compiler_flags(Types(("task_struct", "mm"), ("cred", "uid")))
+    assert "task_struct.mm" in str(caught.value)
+    assert "cred.uid" in str(caught.value)
+
+
+def test_the_running_kernel_has_everything() -> None:
+    with Btf() as btf:
+        flags = compiler_flags(btf)
+        assert btf.offset("no_such_struct", "x") is None
+        assert btf.offset("task_struct", "no_such_member") is None
+    assert all(flag.rpartition("=")[2].isdigit() for flag in flags)
