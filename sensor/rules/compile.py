@@ -31,6 +31,7 @@ class Query:
     """
 
     __slots__ = (
+        "_plan",
         "ast",
         "categories",
         "fields",
@@ -39,7 +40,6 @@ class Query:
         "matches",
         "pipes",
         "replay_only",
-        "steps",
         "warnings",
     )
 
@@ -52,24 +52,24 @@ class Query:
         self.inactive_reason = findings.inactive_reason
         self.replay_only = findings.replay_only
         self.is_sequence = isinstance(tree.body, ast.Sequence)
-        # Tests of the events of a sequence, in order; a single event is a sequence of one.
-        self.steps: tuple[Condition, ...]
         # `matches(document) -> bool`, for single events; a sequence needs a state and raises TypeError.
         self.matches: Condition
         if isinstance(tree.body, ast.Sequence):
-            self.steps = tuple(compile_filter(term.filter) for term in tree.body.terms)
+            from sensor.rules.sequence import Plan  # noqa: PLC0415 (few rules are sequences)
+
+            self._plan: Plan | None = Plan(tree.body, compile_filter)
             self.matches = _no_single_match
         else:
+            self._plan = None
             self.matches = compile_filter(tree.body)
-            self.steps = (self.matches,)
 
     def new_state(self, *, max_keys: int = 1024, max_open: int = 4096) -> SequenceState:
         """Make an empty state for a sequence: at most so many keys and so many open sequences."""
         from sensor.rules.sequence import SequenceState  # noqa: PLC0415 (few rules are sequences)
 
-        if not isinstance(self.ast.body, ast.Sequence):
+        if self._plan is None:
             raise TypeError("not a sequence: ask matches()")
-        return SequenceState(self, max_keys=max_keys, max_open=max_open)
+        return SequenceState(self._plan, max_keys=max_keys, max_open=max_open)
 
 
 def _no_single_match(_document: dict[str, Any]) -> bool:
