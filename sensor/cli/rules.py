@@ -65,7 +65,7 @@ def check(paths: tuple[str, ...]) -> None:
     for rule in sorted((*result.rules, *result.inactive), key=lambda rule: rule.path):
         verdict = "ok" if rule.inactive_reason is None else f"inactive: {rule.inactive_reason}"
         click.echo(f"{printable(rule.path)}: {verdict}")
-        for warning in rule.warnings:
+        for warning in rule.warnings if rule.active else ():
             click.echo(f"{printable(rule.path)}: warning: {printable(warning)}", err=True)
     for error in result.errors:
         click.echo(f"{printable(str(error.location))}: error: {error.message}")
