@@ -1,0 +1,171 @@
+"""The pipeline with real stages and a metadata source in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from events import CONTAINER_ID, HOST, exec_event, process
+
+from sensor.canary import Canary
+from sensor.containers.container import Container
+from sensor.containers.resolver import Resolver
+from sensor.containers.source import MemorySource
+from sensor.errors import DecodeError
+from sensor.event import Cgroup, ExecEvent, Namespaces
+from sensor.pipeline import Pipeline
+from sensor.rules.engine import RuleEngine
+from sensor.rules.load import load_rules
+
+
+class Feed:
+    """In the decoder's place: a record is the number of the event to give."""
+
+    incomplete = 0
+    host_pid_ns: int | None = None
+    host_mnt_ns: int | None = None
+
+    def __init__(self, events: list[ExecEvent | Exception]) -> None:
+        self.events = events
+
+    def feed(self, record: bytes) -> ExecEvent | None:
+        event = self.events[record[0]]
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+
+class Outlet:
+    def __init__(self) -> None:
+        self.alerts: list[dict[str, Any]] = []
+
+    def alert(self, documents: tuple[dict[str, Any], ...], rule: Any) -> None:
+        self.alerts.append(documents[-1])
+
+    def needles(self) -> list[str]:
+        return [document["process"]["args"][-1] for document in self.alerts]
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def search(needle: str, **fields: Any) -> ExecEvent:
+    return exec_event(process(args=("grep", "aws_access_key_id", needle)), **fields)
+
+
+def pipeline(events: list[Any], resolver: Resolver, clock: Clock | None = None) -> Pipeline:
+    loaded = load_rules()
+    assert not loaded.errors
+    return Pipeline(
+        decoders=(Feed(events),),  # type: ignore[arg-type]
+        host=HOST,
+        resolver=resolver,
+        engine=RuleEngine(loaded.rules),
+        outlet=Outlet(),
+        canary=Canary(),
+        wait_s=0.25,
+        clock=clock or Clock(),
+    )
+
+
+def alerts(subject: Pipeline) -> Outlet:
+    assert isinstance(subject.outlet, Outlet)
+    return subject.outlet
+
+
+def test_without_a_source_the_alert_leaves_at_once_with_its_id() -> None:
+    subject = pipeline([search("x")], Resolver([]))
+    subject.record(0, b"\0")
+    (document,) = alerts(subject).alerts
+    assert document["container"]["id"] == CONTAINER_ID
+    assert document["container"]["resolution"]["state"] == "unavailable"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "cgroups": (Cgroup(id=1, path="/"),),
+            "namespaces": Namespaces(pid=1, mnt=1, pid_is_host=True, mnt_is_host=True),
+        },
+        {"cgroups": ()},
+    ],
+)
+def test_the_rule_is_quiet_where_no_container_is_known(fields: dict[str, Any]) -> None:
+    subject = pipeline([search("x", **fields)], Resolver([]))
+    subject.record(0, b"\0")
+    assert alerts(subject).alerts == []
+
+
+def test_a_broken_record_is_counted_and_the_next_is_judged() -> None:
+    subject = pipeline([DecodeError("broken"), search("x")], Resolver([]))
+    subject.record(0, b"\0")
+    subject.record(0, b"\1")
+    assert subject.counts["decode_errors"] == 1
+    assert alerts(subject).needles() == ["x"]
+
+
+def test_an_event_that_cannot_be_handled_is_counted_and_the_next_is_judged() -> None:
+    subject = pipeline([search("x", ancestors=(None,)), search("y")], Resolver([]))
+    subject.record(0, b"\0")
+    subject.record(0, b"\1")
+    assert subject.counts["pipeline_errors"] == 1
+    assert alerts(subject).needles() == ["y"]
+
+
+def test_the_canary_goes_no_further() -> None:
+    subject = pipeline([], Resolver([]))
+    token = subject.canary.literal.strip(b"\0").decode()
+    subject.decoders[0].events.append(exec_event(process(args=("true", token))))  # type: ignore[attr-defined]
+    subject.record(0, b"\0")
+    assert (subject.canary.seen, subject.counts["events"]) == (1, 0)
+
+
+def test_an_event_waits_for_its_container_and_keeps_the_order() -> None:
+    clock = Clock()
+    resolver = Resolver([MemorySource("memory", {})])
+    other = "ab" * 32
+    subject = pipeline(
+        [
+            search("1"),
+            search("2"),
+            search("host", cgroups=(Cgroup(id=1, path=f"/docker/{other}"),)),
+        ],
+        resolver,
+        clock,
+    )
+    for number in range(2):
+        subject.record(0, bytes([number]))
+    assert alerts(subject).alerts == []
+    assert subject.is_waiting
+    subject.turn()
+    assert alerts(subject).alerts == []
+    clock.now += 0.3
+    subject.turn()
+    assert alerts(subject).needles() == ["1", "2"]
+    assert not subject.is_waiting
+
+
+def test_at_the_end_nothing_waits_any_longer() -> None:
+    subject = pipeline([search("1")], Resolver([MemorySource("memory", {})]))
+    subject.record(0, b"\0")
+    subject.flush()
+    assert alerts(subject).needles() == ["1"]
+
+
+def test_a_known_container_is_named_at_once() -> None:
+    container = Container(id=CONTAINER_ID, name="web", runtime="docker", source="memory")
+    resolver = Resolver([MemorySource("memory", {container.id: container})])
+    resolver.start()
+    try:
+        assert resolver.resolve(CONTAINER_ID, timeout_s=5).state == "resolved"
+        subject = pipeline([search("x")], resolver)
+        subject.record(0, b"\0")
+    finally:
+        resolver.stop()
+    (document,) = alerts(subject).alerts
+    assert document["container"]["name"] == "web"
