@@ -31,15 +31,18 @@ def test_the_unrelated_bcc_of_pypi_is_never_asked_for() -> None:
 
 def test_every_data_file_of_the_package_is_packaged() -> None:
     """What no pattern covers is missing from an installed sensor, and only there."""
-    package = REPOSITORY / "sensor"
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    elsewhere = setuptools["package-dir"]
     covered = {
         path
-        for pattern in PYPROJECT["tool"]["setuptools"]["package-data"]["sensor"]
-        for path in package.glob(pattern)
+        for package, patterns in setuptools["package-data"].items()
+        for pattern in patterns
+        for path in (REPOSITORY / elsewhere.get(package, package.replace(".", "/"))).glob(pattern)
     }
     data = {
         path
-        for path in package.rglob("*")
+        for folder in ("sensor", "bpf")
+        for path in (REPOSITORY / folder).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
     }
     assert data - covered == set()
