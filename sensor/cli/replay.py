@@ -16,7 +16,7 @@ import msgspec
 from sensor.alerts.alert import alert_document
 from sensor.cli.rules import EXIT_CONFIGURATION, finish, report_errors
 from sensor.ecs import matching_view
-from sensor.rules.engine import Match, RuleEngine, document_time_ns
+from sensor.rules.engine import END, Match, RuleEngine, document_time_ns
 from sensor.rules.load import load_rules
 from sensor.rules.source import printable
 
@@ -85,6 +85,8 @@ class Replay:
             time_ns = document_time_ns(document) or time_ns
             for match in self._engine.match(matching_view(document), time_ns):
                 yield from self._through_pipes(match)
+        for match in self._engine.expire(END):
+            yield from self._through_pipes(match)
         for pipes in self._pipes.values():
             yield from map(self._alert, pipes.end())
 

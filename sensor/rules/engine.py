@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from sensor.rules import ast
 from sensor.rules.index import RuleIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from sensor.rules.compile import Query
     from sensor.rules.rule import Rule
 
     _Feed = Callable[[dict[str, Any], int], list[tuple[dict[str, Any], ...]]]
+
+# Later than every event.
+END = 2**63
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +60,7 @@ class RuleEngine:
         """Take the rules that can run; with `replay` also those that need an end of the events."""
         self._max_errors = max_errors
         self._slots = [_Slot(rule) for rule in rules if rule.active or (replay and rule.replayable)]
+        self._waiting = [slot for slot in self._slots if _ends_with_a_missing_event(slot.query)]
         self._index = RuleIndex([slot.query for slot in self._slots])
 
     @property
@@ -68,7 +74,7 @@ class RuleEngine:
         The document is what rules see: its `process.name` may be a list of the names the process
         answers to. Never raises.
         """
-        matches: list[Match] = []
+        matches = self.expire(time_ns) if self._waiting else []
         slots = self._slots
         for position in self._index.candidates(document):
             slot = slots[position]
@@ -81,8 +87,25 @@ class RuleEngine:
                 self._failed(slot, error)
                 continue
             if found:
-                slot.matched += len(found)
-                matches.extend(Match(rule=slot.rule, documents=documents) for documents in found)
+                matches += _matches(slot, found)
+        return matches
+
+    def expire(self, now_ns: int) -> list[Match]:
+        """Return the matches of sequences that were only waiting for an event not to come.
+
+        `match` does this for the time of its document; worth calling when none has come for a while.
+        `END` as the time settles all of them. Never raises.
+        """
+        matches: list[Match] = []
+        for slot in self._waiting:
+            if slot.set_aside or slot.state is None:
+                continue
+            try:
+                found = slot.state.expire(now_ns)
+            except Exception as error:  # noqa: BLE001 - as in match
+                self._failed(slot, error)
+                continue
+            matches += _matches(slot, found)
         return matches
 
     def counters(self) -> dict[str, RuleCounters]:
@@ -145,6 +168,15 @@ class _Slot:
         self.errors = 0
         self.set_aside = False
         self.last_error: str | None = None
+
+
+def _matches(slot: _Slot, found: list[tuple[dict[str, Any], ...]]) -> list[Match]:
+    slot.matched += len(found)
+    return [Match(rule=slot.rule, documents=documents) for documents in found]
+
+
+def _ends_with_a_missing_event(query: Query) -> bool:
+    return isinstance(query.ast.body, ast.Sequence) and query.ast.body.terms[-1].missing
 
 
 def _single(matches: Callable[[dict[str, Any]], bool]) -> _Feed:

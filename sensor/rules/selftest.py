@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sensor.ecs import matching_view
-from sensor.rules.engine import RuleEngine, document_time_ns
+from sensor.rules.engine import END, RuleEngine, document_time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,7 @@ def _run(rule: Rule, located: LocatedTest, name: str) -> Outcome:
     for number, document in enumerate(documents_of(located.test)):
         time_ns = document_time_ns(document) or _START_NS + number * _STEP_NS
         matched = bool(engine.match(matching_view(document), time_ns)) or matched
+    matched = bool(engine.expire(END)) or matched
     failure = engine.last_error(rule.id)
     return Outcome(
         rule=rule,

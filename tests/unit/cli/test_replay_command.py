@@ -137,6 +137,18 @@ def test_sequences_go_by_the_recorded_times(tmp_path: Path) -> None:
     assert [alert["@timestamp"] for alert in alerts(result)] == ["2026-01-01T00:00:22Z"]
 
 
+def test_the_end_of_a_recording_settles_what_waits(tmp_path: Path) -> None:
+    """An event that had to stay away did so when the recording ends."""
+    query = 'sequence with maxspan=5s [process where process.name == "a"] ![process where process.name == "b"]'
+    path = rule(tmp_path, query)
+    found = run(lines(exec_document(["a"])), "--rules", path, "--no-builtin")
+    assert [alert["process"]["name"] for alert in alerts(found)] == ["a"]
+    spoiled = run(
+        lines(exec_document(["a"]), exec_document(["b"])), "--rules", path, "--no-builtin"
+    )
+    assert alerts(spoiled) == []
+
+
 def test_a_broken_rule_is_said_and_the_others_run(tmp_path: Path) -> None:
     """`--strict` refuses instead, and so does a rule set of which nothing is left."""
     path = rule(tmp_path, "process where nonsense == 1")

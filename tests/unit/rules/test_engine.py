@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sensor.rules import compile_query
-from sensor.rules.engine import RuleEngine, document_time_ns
+from sensor.rules.engine import END, RuleEngine, document_time_ns
 from sensor.rules.rule import Rule
 from sensor.rules.selftest import exec_document
 
@@ -113,6 +113,27 @@ def test_a_sequence_matches_with_all_its_documents() -> None:
     (match,) = engine.match(second, SECOND)
     assert match.documents == (first, second)
     assert RuleEngine([sequence]).match(second, SECOND) == []
+
+
+def test_a_sequence_that_waits_for_nothing_to_come() -> None:
+    """An event that must stay away is told by time alone: by any later event, or by asking."""
+    waiting = rule(
+        "sequence by container.id with maxspan=5s\n"
+        '  [process where process.name == "curl"]\n'
+        '  ![process where process.name == "sha256sum"]'
+    )
+    download, check = exec_document(["curl"]), exec_document(["sha256sum"])
+    engine = RuleEngine([waiting])
+    assert engine.match(download, 0) == []
+    assert engine.match(exec_document(["ls"]), 2 * SECOND) == []
+    (match,) = engine.match(exec_document(["ls"]), 6 * SECOND)
+    assert match.documents == (download,)
+    assert engine.match(download, 10 * SECOND) == []
+    assert [match.documents for match in engine.expire(16 * SECOND)] == [(download,)]
+    assert engine.match(download, 20 * SECOND) == []
+    assert engine.match(check, 21 * SECOND) == []
+    assert engine.expire(END) == []
+    assert engine.counters()["a"].matched == 2
 
 
 def test_a_rule_that_raises_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
