@@ -81,6 +81,8 @@ class Pipeline:
         self.counts["events"] += 1
         try:
             self._event(event)
+        except BrokenPipeError:
+            raise  # the observer's reader is gone: there is nobody to go on for
         except Exception:  # noqa: BLE001
             # The stage boundary: one event that cannot be handled must not take the sensor down.
             self.counts["pipeline_errors"] += 1

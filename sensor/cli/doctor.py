@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from sensor.config import load_config
+from sensor.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sensor.doctor.finding import Finding
@@ -16,9 +20,15 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    help="The sensor's configuration: its user and sockets are checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of text.")
 @click.pass_context
-def doctor(context: click.Context, *, as_json: bool) -> None:
+def doctor(context: click.Context, *, path: Path | None, as_json: bool) -> None:
     """Check what the sensor needs of this machine.
 
     Each line is ok, warn (the sensor runs, with less) or fail (it does not run), with the command that
@@ -26,9 +36,25 @@ def doctor(context: click.Context, *, as_json: bool) -> None:
     """
     # Here, not above: `sensor run` has no use for these, and its memory is counted.
     from sensor.doctor.examine import examine  # noqa: PLC0415
-    from sensor.doctor.finding import Host, Status  # noqa: PLC0415
+    from sensor.doctor.finding import (  # noqa: PLC0415
+        Host,
+        Status,
+        named_sockets,
+        well_known_sockets,
+    )
 
-    findings = examine(Host())
+    try:
+        config = load_config(path)
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        context.exit(2)
+    sockets = config.containers.sockets
+    host = Host(
+        proc_root=Path(config.kernel.proc_root),
+        user=config.user,
+        sockets=well_known_sockets() if sockets is None else named_sockets(sockets),
+    )
+    findings = examine(host)
     failed = any(finding.status is Status.FAIL for finding in findings)
     if as_json:
         checks = [dataclasses.asdict(finding) for finding in findings]

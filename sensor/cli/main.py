@@ -23,6 +23,7 @@ _COMMANDS = {
     "doctor": "sensor.cli.doctor",
     "exceptions": "sensor.cli.exceptions",
     "fields": "sensor.cli.fields",
+    "record": "sensor.cli.record",
     "replay": "sensor.cli.replay",
     "rules": "sensor.cli.rules",
 }

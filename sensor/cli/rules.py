@@ -73,10 +73,10 @@ def check(paths: tuple[str, ...]) -> None:
             click.echo(error.snippet, err=True)
     for notice in result.notices:
         click.echo(printable(notice), err=True)
-    total = len(result.rules) + len(result.inactive) + len(result.errors)
+    broken = len({error.location.path for error in result.errors})
+    total = len(result.rules) + len(result.inactive) + broken
     click.echo(
-        f"{total} rules: {len(result.rules)} ok, {len(result.inactive)} inactive, "
-        f"{len(result.errors)} in error"
+        f"{total} rules: {len(result.rules)} ok, {len(result.inactive)} inactive, {broken} in error"
     )
     if result.errors:
         sys.exit(EXIT_CONFIGURATION)

@@ -13,104 +13,90 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
+from sensor.containers.discovery import probe
 from sensor.doctor.finding import Finding, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from sensor.doctor.finding import EngineSocket, Host
+    from sensor.doctor.finding import Host
 
 ANSWER_SECONDS = 2.0
-NO_ANSWER = 255
 
-HTTP_PING = b"GET /_ping HTTP/1.0\r\nHost: localhost\r\n\r\n"
-# The preface of HTTP/2 and an empty SETTINGS frame; the server answers with a SETTINGS frame of its own.
-HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-HTTP2_SETTINGS = 4
+# What the child that asks ends with; any other code is an errno.
+_SPEAKS = {"docker": 0, "cri": 254, None: 255}
+_ANSWERS = {0: "answers with Docker's API", 254: "answers with gRPC, as the CRI does"}
+_NO_ANSWER = 255
 
 
 def check_engines(host: Host) -> Iterator[Finding]:
-    present = [engine for engine in host.sockets if engine.path.exists()]
-    absent = ", ".join(engine.name for engine in host.sockets if engine not in present)
-    if not present:
+    if not host.sockets:
         yield Finding(
             name="engines",
             status=Status.WARN,
-            detail=f"no socket of {absent}: alerts will carry the container's id only",
-            fix="sudo systemctl start docker (or set DOCKER_HOST=unix://PATH)",
+            detail="no container engine's socket is here: alerts will carry the container's id only",
+            fix="sudo systemctl start docker (or name the socket in the configuration)",
         )
-    for engine in present:
-        yield _check_engine(host, engine)
+    for path in host.sockets:
+        yield _check_socket(host, path)
 
 
-def _check_engine(host: Host, engine: EngineSocket) -> Finding:
+def _check_socket(host: Host, path: Path) -> Finding:
     try:
-        status = engine.path.stat()
+        status = path.stat()
     except OSError as error:
-        return _finding(engine, Status.WARN, str(error.strerror))
+        return _finding(path, Status.WARN, str(error.strerror))
     if not stat.S_ISSOCK(status.st_mode):
-        return _finding(engine, Status.WARN, "not a socket")
-    result = _ask_as_sensor(host, engine, status.st_gid)
-    mode = stat.filemode(status.st_mode)
-    match result:
-        case 0:
-            return _finding(engine, Status.OK, "answers")
-        case errno.EACCES:
-            # Who asks is not root any more, whatever this command runs as.
-            return _finding(
-                engine,
-                Status.WARN,
-                f"{mode} gid {status.st_gid}: not open to the sensor's user with that group",
-                fix=f"sudo chgrp docker {engine.path} && sudo chmod 660 {engine.path}",
-            )
-        case errno.ECONNREFUSED:
-            return _finding(
-                engine,
-                Status.WARN,
-                "nothing listens there",
-                fix=f"sudo systemctl restart {engine.name}",
-            )
-        case code if code == NO_ANSWER:
-            return _finding(engine, Status.WARN, f"no answer within {ANSWER_SECONDS:.0f} s")
-        case _:
-            return _finding(engine, Status.WARN, os.strerror(result))
+        return _finding(path, Status.WARN, "not a socket")
+    code = _ask_as_sensor(host, path, status.st_gid)
+    if code in _ANSWERS:
+        return _finding(path, Status.OK, _ANSWERS[code])
+    if code == errno.EACCES:
+        mode = stat.filemode(status.st_mode)
+        return _finding(
+            path,
+            Status.WARN,
+            f"{mode} gid {status.st_gid}: not open to {host.user} with that group",
+            fix=f"sudo chgrp docker {path} && sudo chmod 660 {path}",
+        )
+    if code == errno.ECONNREFUSED:
+        fix = f"sudo systemctl restart {path.stem}"
+        return _finding(path, Status.WARN, "nothing listens there", fix)
+    if code == _NO_ANSWER:
+        return _finding(path, Status.WARN, f"no answer within {ANSWER_SECONDS:g} s")
+    return _finding(path, Status.WARN, os.strerror(code))
 
 
-def _finding(engine: EngineSocket, status: Status, detail: str, fix: str | None = None) -> Finding:
-    return Finding(name=engine.name, status=status, detail=f"{engine.path}: {detail}", fix=fix)
+def _finding(path: Path, status: Status, detail: str, fix: str | None = None) -> Finding:
+    return Finding(name=path.stem, status=status, detail=f"{path}: {detail}", fix=fix)
 
 
-def _ask_as_sensor(host: Host, engine: EngineSocket, gid: int) -> int:
-    """0 where it answered, `NO_ANSWER`, or an errno."""
+def _ask_as_sensor(host: Host, path: Path, gid: int) -> int:
+    """Ask in a child that has become the sensor's user; returns how the child ended."""
     child = os.fork()
     if child == 0:
-        code = NO_ANSWER
+        code = _NO_ANSWER
         try:
             if host.euid == 0:
                 user = pwd.getpwnam(host.user)
                 os.setgroups([gid])
                 os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
                 os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-            code = _ask(engine)
+            code = _ask(path)
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def _ask(engine: EngineSocket) -> int:
+def _ask(path: Path) -> int:
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_SECONDS)
-            connection.connect(str(engine.path))
-            connection.sendall(HTTP_PING if engine.http else HTTP2_HELLO)
-            answer = connection.recv(64)
+            connection.connect(str(path))
     except TimeoutError:
-        return NO_ANSWER
+        return _NO_ANSWER
     except OSError as error:
-        return error.errno or NO_ANSWER
-    if engine.http:
-        answered = answer.startswith(b"HTTP/") and b" 200 " in answer
-    else:
-        answered = len(answer) > 3 and answer[3] == HTTP2_SETTINGS
-    return 0 if answered else NO_ANSWER
+        return error.errno or _NO_ANSWER
+    return _SPEAKS[probe(str(path), timeout_s=ANSWER_SECONDS)]

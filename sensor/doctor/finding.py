@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensor.containers.discovery import WELL_KNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Status(StrEnum):
@@ -28,26 +35,21 @@ class Finding:
     fix: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSocket:
-    """Where a container engine listens. `http`: Docker's API; otherwise gRPC."""
-
-    name: str
-    path: Path
-    http: bool
-
-
-def _engine_sockets() -> tuple[EngineSocket, ...]:
-    docker = Path("/run/docker.sock")
+def well_known_sockets() -> tuple[Path, ...]:
+    """The sockets of engines that are on this machine, each once."""
+    patterns = list(WELL_KNOWN)
     scheme, _, address = os.environ.get("DOCKER_HOST", "").partition("://")
     if scheme == "unix":
-        docker = Path(address)
-    return (
-        EngineSocket(name="docker", path=docker, http=True),
-        EngineSocket(name="podman", path=Path("/run/podman/podman.sock"), http=True),
-        EngineSocket(name="containerd", path=Path("/run/containerd/containerd.sock"), http=False),
-        EngineSocket(name="cri-o", path=Path("/run/crio/crio.sock"), http=False),
-    )
+        patterns.insert(0, address)
+    root = Path("/")
+    found = [path for pattern in patterns for path in sorted(root.glob(pattern.lstrip("/")))]
+    # /var/run is mostly a link to /run.
+    return tuple({path.resolve(): path for path in found})
+
+
+def named_sockets(specs: Iterable[str]) -> tuple[Path, ...]:
+    """The paths of sockets as the configuration names them: `PATH`, `docker:PATH` or `cri:PATH`."""
+    return tuple(Path(re.sub(r"^[a-z]+:(?://)?(?=/)", "", spec)) for spec in specs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,4 +66,4 @@ class Host:
     euid: int = field(default_factory=os.geteuid)
     release: str = field(default_factory=lambda: os.uname().release)
     memlock: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_MEMLOCK)[0])
-    sockets: tuple[EngineSocket, ...] = field(default_factory=_engine_sockets)
+    sockets: tuple[Path, ...] = field(default_factory=well_known_sockets)

@@ -1,12 +1,14 @@
 """Lucene's regular expressions, read as Lucene reads them and written for RE2.
 
-In: a pattern of `regex` or `regex~`. Out: an equivalent RE2 pattern for a match of the whole text, or
-`ValueError`. `^` and `$` are plain characters here and `.` matches any character. `~` (complement),
-`&` (intersection) and `<1-9>` (interval) have no counterpart in RE2 and are refused unless escaped.
-`regex~` folds single ASCII letters but, like Lucene, no ranges such as `[a-f]`.
+In: a pattern of `regex` or `regex~`. Out: a `Regex` for a match of the whole text, or `ValueError`. `^` and
+`$` are plain characters here and `.` matches any character. `~` (complement), `&` (intersection) and
+`<1-9>` (interval) have no counterpart in RE2 and are refused unless escaped. With `regex~` single ASCII
+letters match in both cases but, as in Lucene, ranges such as `[a-f]` only as they are written.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 # What the classes stand for in Lucene: ASCII only, and fewer spaces than elsewhere.
 _CLASSES = {"d": "0-9", "s": " \\t\\n\\r", "w": "a-zA-Z_0-9"}
@@ -14,9 +16,71 @@ _MAX_DEPTH = 50
 _MAX_REPEAT = 1000
 
 
-def to_re2(pattern: str, *, insensitive: bool) -> str:
-    """Translate. The result has no anchors and no capturing groups."""
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """A pattern for RE2, without anchors or capturing groups, and what is known of its matches.
+
+    `exact` is the one string it matches, where it is one. Of each set of `needs` one string is in every
+    match. Both ignore case where the pattern does.
+    """
+
+    re2: str
+    exact: str | None = None
+    needs: tuple[frozenset[str], ...] = ()
+
+    def all_needs(self) -> tuple[frozenset[str], ...]:
+        """Give sets of strings, of each of which one is in every match."""
+        if self.exact is not None:
+            return (frozenset([self.exact]),) if self.exact else ()
+        return self.needs
+
+    def necessary(self) -> frozenset[str] | None:
+        """Give the most telling of these sets."""
+        return max(
+            self.all_needs(),
+            key=lambda texts: (min(map(len, texts), default=1_000), -len(texts)),
+            default=None,
+        )
+
+
+def translate(pattern: str, *, insensitive: bool) -> Regex:
+    """Read a pattern. Raises `ValueError` with a message for the rule's author."""
     return _Translator(pattern, insensitive=insensitive).translate()
+
+
+def concatenate(parts: list[Regex]) -> Regex:
+    """Put parts one after the other."""
+    needs: list[frozenset[str]] = []
+    run = ""
+    whole = True
+    for part in parts:
+        if part.exact is not None:
+            run += part.exact
+            continue
+        whole = False
+        needs += [frozenset([run]), *part.needs] if run else part.needs
+        run = ""
+    needs += [frozenset([run])] if run else []
+    return Regex(
+        "".join(part.re2 for part in parts),
+        exact=run if whole else None,
+        needs=tuple(dict.fromkeys(needs)),
+    )
+
+
+def _alternatives(branches: list[Regex]) -> Regex:
+    if len(branches) == 1:
+        return branches[0]
+    together: set[str] = set()
+    known = True
+    for branch in branches:
+        necessary = branch.necessary()
+        known = known and necessary is not None
+        together |= necessary or frozenset()
+    return Regex(
+        "|".join(branch.re2 for branch in branches),
+        needs=(frozenset(together),) if known else (),
+    )
 
 
 class _Translator:
@@ -26,9 +90,9 @@ class _Translator:
         self.position = 0
         self.depth = 0
 
-    def translate(self) -> str:
+    def translate(self) -> Regex:
         if not self.pattern:
-            return ""
+            return Regex("", exact="")
         result = self.union()
         if self.position < len(self.pattern):
             raise self.error("this ) closes nothing")
@@ -53,7 +117,7 @@ class _Translator:
         self.position += 1
         return char
 
-    def union(self) -> str:
+    def union(self) -> Regex:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise self.error(f"nested deeper than {_MAX_DEPTH} levels")
@@ -61,36 +125,39 @@ class _Translator:
         while self.take("|"):
             branches.append(self.concatenation())
         self.depth -= 1
-        return "|".join(branches)
+        return _alternatives(branches)
 
-    def concatenation(self) -> str:
+    def concatenation(self) -> Regex:
         parts = []
         while (char := self.peek()) and char not in ")|":
             parts.append(self.repetition())
         if not parts:
             raise self.error("an empty alternative is written ()")
-        return "".join(parts)
+        return concatenate(parts)
 
-    def repetition(self) -> str:
-        atom = self.atom()
+    def repetition(self) -> Regex:
+        part = self.atom()
         while (char := self.peek()) and char in "?*+{":
             self.position += 1
+            low, suffix = self.bounds() if char == "{" else (int(char == "+"), char)
             # Grouped each time: a second ? would make RE2's quantifier lazy, here it is one more option.
-            atom = f"(?:{atom}{self.bounds() if char == '{' else char})"
-        return atom
+            part = Regex(f"(?:{part.re2}{suffix})", needs=part.all_needs() if low else ())
+        return part
 
-    def bounds(self) -> str:
+    def bounds(self) -> tuple[int, str]:
         low = self.number()
         high: int | None = low
         if self.take(","):
-            high = self.number() if self.peek().isdigit() else None
+            high = self.number() if self.peek() and self.peek() in "0123456789" else None
         if not self.take("}"):
             raise self.error("expected }")
         if max(low, high or 0) > _MAX_REPEAT:
             raise self.error(f"more than {_MAX_REPEAT} repetitions are not supported")
         if high is not None and high < low:
             raise self.error("the second number of a repetition is less than the first")
-        return f"{{{low}}}" if high == low else f"{{{low},{'' if high is None else high}}}"
+        if high == low:
+            return low, f"{{{low}}}"
+        return low, f"{{{low},{'' if high is None else high}}}"
 
     def number(self) -> int:
         start = self.position
@@ -101,11 +168,12 @@ class _Translator:
             raise self.error("expected a number")
         return int(digits[:9])
 
-    def atom(self) -> str:
+    def atom(self) -> Regex:
         char = self.peek()
         if char in "~&<":
             raise self.error(
-                f"Lucene's operator {char} is not supported; the character itself is written \\{char}"
+                f"Lucene's operator {char} is not supported; "
+                f"the character itself is written \\{char}"
             )
         if char in "?*+{":
             raise self.error(f"{char} repeats nothing; the character itself is written \\{char}")
@@ -116,94 +184,91 @@ class _Translator:
             case "[":
                 return self.char_class()
             case ".":
-                return "(?s:.)"
+                return Regex("(?s:.)")
             case "@":
-                return "(?s:.*)"
+                return Regex("(?s:.*)")
             case "#":
-                return "[^\\x00-\\x{10ffff}]"
+                return Regex("[^\\x00-\\x{10ffff}]", needs=(frozenset(),))
             case '"':
                 return self.quoted()
             case "\\":
-                return self.escape()
+                char, members = self.escaped()
+                return Regex(f"[{members}]") if members else self.single(char)
             case _:
                 return self.single(char)
 
-    def group(self) -> str:
+    def group(self) -> Regex:
         if self.take(")"):
-            return "(?:)"
+            return Regex("(?:)", exact="")
         inside = self.union()
         if not self.take(")"):
             raise self.error("this ( is never closed")
-        return f"(?:{inside})"
+        return Regex(f"(?:{inside.re2})", exact=inside.exact, needs=inside.needs)
 
-    def quoted(self) -> str:
+    def quoted(self) -> Regex:
         end = self.pattern.find('"', self.position)
         if end < 0:
             raise self.error('this " is never closed; the character itself is written \\"')
         text = self.pattern[self.position : end]
         self.position = end + 1
-        return f"(?:{''.join(self.single(char) for char in text)})"
+        parts = concatenate([self.single(char) for char in text])
+        return Regex(f"(?:{parts.re2})", exact=text)
 
-    def escape(self) -> str:
-        char = self.escaped()
-        if len(char) > 1:
-            return f"[{char}]"
-        return self.single(char)
-
-    def escaped(self) -> str:
-        """Read what follows a backslash: one character, or the inside of a class."""
+    def escaped(self) -> tuple[str, str]:
+        """Read what follows a backslash: a character and "", or "" and the inside of a class."""
         char = self.next()
         if char in _CLASSES:
-            return _CLASSES[char]
+            return "", _CLASSES[char]
         if char.lower() in _CLASSES:
-            return f"^{_CLASSES[char.lower()]}"
+            return "", f"^{_CLASSES[char.lower()]}"
         if char.isascii() and char.isalpha():
             self.position -= 1
             raise self.error(f"Lucene has no escape \\{char}")
-        return char
+        return char, ""
 
-    def char_class(self) -> str:
+    def char_class(self) -> Regex:
         negated = self.take("^")
-        members: list[str] = []
-        while not self.take("]") or not members:
-            if not members and self.pattern[self.position - 1 : self.position] == "]":
-                self.position -= 1
-                raise self.error("an empty class; the character ] itself is written \\]")
+        if self.peek() == "]":
+            raise self.error("an empty class; the character ] itself is written \\]")
+        start = self.position
+        members = [self.member()]
+        while not self.take("]"):
             members.append(self.member())
-        return f"[{'^' if negated else ''}{''.join(members)}]"
+        # [x] is a way to write x where x means something else.
+        alone = self.pattern[start : self.position - 1].removeprefix("\\")
+        exact = alone if len(alone) == 1 and alone not in "dsw" and not negated else None
+        return Regex(f"[{'^' if negated else ''}{''.join(members)}]", exact=exact)
 
     def member(self) -> str:
         char = self.next()
         if char == "\\":
-            char = self.escaped()
-            if len(char) > 1:
-                if char[0] == "^":
-                    raise self.error("a negated class inside a class is not supported")
-                return char
+            char, members = self.escaped()
+            if members.startswith("^"):
+                raise self.error("a negated class inside a class is not supported")
+            if members:
+                return members
         if not self.take("-"):
-            return self.class_char(char)
+            return self.both_cases(char)
         last = self.next()
         if last == "\\":
-            last = self.escaped()
+            last, _ = self.escaped()
         elif last == "]":
             raise self.error("the character - itself is written \\-")
-        if len(last) > 1 or last < char:
+        if last < char:
             raise self.error("this range has no end, or ends before it starts")
-        return f"{_code(char)}-{_code(last)}"
+        return f"{self.code(char)}-{self.code(last)}"
 
-    def class_char(self, char: str) -> str:
+    def single(self, char: str) -> Regex:
+        both = self.both_cases(char)
+        return Regex(f"[{both}]" if self.insensitive and char.isalpha() else both, exact=char)
+
+    def both_cases(self, char: str) -> str:
         if self.insensitive and char.isascii() and char.isalpha():
             return char.lower() + char.upper()
-        return _code(char)
+        return self.code(char)
 
-    def single(self, char: str) -> str:
-        if self.insensitive and char.isascii() and char.isalpha():
-            return f"[{char.lower()}{char.upper()}]"
-        return _code(char)
-
-
-def _code(char: str) -> str:
-    """One character, so written that it means nothing else to RE2."""
-    if "\ud800" <= char <= "\udfff":
-        raise ValueError("the regular expression contains half a character (a surrogate)")
-    return char if char.isascii() and char.isalnum() else f"\\x{{{ord(char):x}}}"
+    def code(self, char: str) -> str:
+        """Write one character so that it means nothing else to RE2."""
+        if "\ud800" <= char <= "\udfff":
+            raise self.error("half a character (a surrogate)")
+        return char if char.isascii() and char.isalnum() else f"\\x{{{ord(char):x}}}"

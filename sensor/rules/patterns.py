@@ -145,7 +145,7 @@ def compile_regexes(patterns: Sequence[str], *, insensitive: bool) -> Test:
     """
     import re2  # noqa: PLC0415 (memory: most rules have no regular expression)
 
-    translated = [lucene.to_re2(pattern, insensitive=insensitive) for pattern in patterns]
+    translated = [lucene.translate(pattern, insensitive=insensitive).re2 for pattern in patterns]
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True

@@ -100,7 +100,7 @@ def _from_yaml(text: str, path: str, builtin: bool) -> list[ReadRule] | list[Rul
         if getattr(file, mine) is not None and getattr(file, elastics) is not None:
             index = read.marks[elastics,]
             message = f"`{elastics}` is another name of `{mine}`: give one of them"
-            return [error_at(message, path=path, text=text, index=index)]
+            read.errors.append(error_at(message, path=path, text=text, index=index))
 
     def place(step: tuple[str | int, ...]) -> Location:
         line, column = locate(text, read.marks[step])
@@ -116,7 +116,9 @@ def _from_yaml(text: str, path: str, builtin: bool) -> list[ReadRule] | list[Rul
     )
     tree = _parse(read.place)
     if isinstance(tree, RuleError):
-        return [tree]
+        return [*read.errors, tree]
+    if read.errors:
+        return read.errors
     return [
         ReadRule(
             file=file, path=path, format="yaml", builtin=builtin, place=read.place, tree=tree,

@@ -91,6 +91,14 @@ def elements(raw: Any) -> Iterator[Scalar]:
             pending.extend(reversed(value))
 
 
+def texts(raw: Any) -> Iterator[str]:
+    """Give the values as the text a keyword field would hold."""
+    for value in elements(raw):
+        text = values.text_of(value)
+        if text is not None:
+            yield text
+
+
 def exists(raw: Any) -> bool:
     """Tell whether there is any value."""
     return isinstance(raw, str | int | float) or any(True for _ in elements(raw))
@@ -109,11 +117,7 @@ def string_test(matches: Callable[[str], bool]) -> Test:
             return False
         if type(raw) is str:
             return matches(raw)
-        for value in elements(raw):
-            text = values.text_of(value)
-            if text is not None and matches(text):
-                return True
-        return False
+        return any(matches(text) for text in texts(raw))
 
     return test
 

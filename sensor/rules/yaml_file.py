@@ -36,15 +36,16 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YamlRule:
-    """A rule file that has the right shape.
+    """A rule file that has a rule's shape.
 
     `marks` maps the path of a value, such as `("tests", 0)`, to the index in the text where it, or
-    its key, begins.
+    its key, begins. `errors` are about keys that should not be there.
     """
 
     file: RuleFile
     place: QueryPlace
     marks: dict[Path, int]
+    errors: list[RuleError]
 
 
 class _ReadError(Exception):
@@ -73,16 +74,21 @@ def _read(text: str, path: str) -> YamlRule:
         reader.error(message, step)
         for step, message in islice(unknown_keys(RuleFile, value), MAX_ERRORS)
     )
-    if reader.errors:
-        raise _ReadError(reader.errors[:MAX_ERRORS])
     try:
         file = msgspec.convert(value, RuleFile)
     except msgspec.ValidationError as error:
         message, step = explain(error)
-        raise _ReadError([reader.error(message, step)]) from error
+        errors = [*reader.errors[: MAX_ERRORS - 1], reader.error(message, step)]
+        raise _ReadError(errors) from error
     if not file.query.strip():
-        raise _ReadError([reader.error("missing or empty", ("query",))])
-    return YamlRule(file=file, place=reader.place(root, file.query), marks=reader.marks)
+        errors = [*reader.errors[: MAX_ERRORS - 1], reader.error("missing or empty", ("query",))]
+        raise _ReadError(errors)
+    return YamlRule(
+        file=file,
+        place=reader.place(root, file.query),
+        marks=reader.marks,
+        errors=reader.errors[:MAX_ERRORS],
+    )
 
 
 def _compose(text: str, path: str) -> yaml.Node:
