@@ -177,7 +177,7 @@ def test_all_errors_of_all_files_are_collected(tmp_path: Path) -> None:
     result = load_only(tmp_path, tmp_path / "missing", tmp_path / "e.txt")
     assert [rule.id for rule in result.rules] == ["d"]
     assert [Path(error.location.path or "").name for error in result.errors] == [
-        "a.yml", "b.toml", "c.yml", "c.yml", "missing", "e.txt",
+        "a.yml", "b.toml", "c.yml", "c.yml", "c.yml", "missing", "e.txt",
     ]  # fmt: skip
 
 

@@ -17,14 +17,15 @@ MINIMAL = "name: A rule\nquery: process where true\n"
 def read(text: str) -> YamlRule:
     result = read_yaml_rule(text, "rule.yml")
     assert isinstance(result, YamlRule), [str(error) for error in result]
+    assert result.errors == []
     return result
 
 
 def errors(text: str) -> list[RuleError]:
     result = read_yaml_rule(text, "rule.yml")
-    assert isinstance(result, list)
-    assert result
-    return result
+    found = result if isinstance(result, list) else result.errors
+    assert found
+    return found
 
 
 def error(text: str) -> RuleError:
@@ -164,7 +165,7 @@ def test_scalars() -> None:
         ("name: A\nquery: *a\n", 2, 8, "anchors and aliases are not used in rules"),
         ("name: !!python/name:os.system A\n", 1, 7, "tags are not used in rules"),
         ("name: !!binary A\n", 1, 7, "tags are not used in rules"),
-        ("? [a]\n: b\n", 1, 3, "a key is a word"),
+        ("name: A\nquery: q\n? [a]\n: b\n", 3, 3, "a key is a word"),
         ("name: A\nquery: q\n<<: {a: b}\n", 3, 1, "<<: no such key"),
         ("[" * 40 + "]" * 40, 1, 33, "nested more than 32 deep"),
     ],
