@@ -17,28 +17,41 @@ from sensor.alerts.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from sensor.alerts.journal import Journal
     from sensor.alerts.sinks.protocol import Sink
+    from sensor.alerts.spool import Spool
     from sensor.alerts.worker import Backoff
 
 _NOTICE_INTERVAL = 60.0
 
 
 class Dispatcher:
-    """Hands documents to sinks, one worker thread each."""
+    """Hands documents to sinks, one worker thread each.
+
+    `common` is what every document of this host carries, for the dispatcher's own words. With a
+    `spool`, which belongs to the dispatcher from then on, sinks that are durable lose nothing that was
+    submitted, whatever ends the process.
+    """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
         *,
+        spool: Spool | None = None,
         clock: Callable[[], float] = time.time,
         backoff: Backoff | None = None,
         common: Mapping[str, Any] | None = None,
     ) -> None:
         self._clock = clock
         self._common = common
-        self._workers = [Worker(sink, backoff=backoff) for sink in sinks]
+        self._workers = [Worker(sink, backlog=spool, backoff=backoff) for sink in sinks]
+        self._spool = spool
+        self._journal: Journal | None = None
+        if spool is not None:
+            from sensor.alerts.journal import Journal  # noqa: PLC0415 - only with a spool
+
+            self._journal = Journal(spool, self._workers)
         self._submitted = 0
-        self._closing = False
         self._lost_told = 0
         self._next_notice = 0.0
 
@@ -46,11 +59,14 @@ class Dispatcher:
         """Start the workers."""
         for worker in self._workers:
             worker.start()
+        if self._journal is not None:
+            self._journal.start()
 
     def submit(self, document: dict[str, Any], severity: int) -> None:
         """Queue a document for every sink that wants it. Never blocks, never raises.
 
-        `severity` is 0 to 100; in a queue that is full the least severe goes first.
+        `severity` is 0 to 100; in a queue that is full the least severe goes first. The document is
+        not to be changed afterwards.
         """
         self._submitted += 1
         event = document.get("event")
@@ -60,13 +76,18 @@ class Dispatcher:
             is_alert=isinstance(event, dict) and event.get("kind") == "alert",
             document=document,
         )
+        if self._journal is not None:
+            self._journal.put(item)
+            return
         for worker in self._workers:
             worker.offer(item)
 
     def tick(self, now: float | None = None) -> None:
         """Say in the alert stream what was lost. To be called about once a second."""
         now = self._clock() if now is None else now
-        lost = {worker.sink.name: worker.dropped for worker in self._workers if worker.dropped}
+        if self._journal is not None:
+            self._journal.rescue()
+        lost = self._lost()
         total = sum(lost.values())
         if total == self._lost_told or now < self._next_notice:
             return
@@ -89,19 +110,43 @@ class Dispatcher:
         return [worker.sink.name for worker in self._workers if worker.closed]
 
     def counters(self) -> dict[str, Any]:
-        """Counts since the start: `submitted`, and for each sink what its worker counted."""
-        return {
+        """Count documents since the start.
+
+        `submitted`; for each of `sinks` what its worker counted; `journal` and `spool` where there is
+        one.
+        """
+        counters: dict[str, Any] = {
             "submitted": self._submitted,
             "sinks": {worker.sink.name: worker.counters() for worker in self._workers},
         }
+        if self._journal is not None and self._spool is not None:
+            counters["journal"] = self._journal.counters()
+            counters["spool"] = self._spool.counters()
+        return counters
 
     def close(self, timeout: float) -> bool:
-        """Deliver what is queued, within the time in seconds.
+        """Deliver what is queued, within the time in seconds; what is in the spool may stay there.
 
         False when something in memory could not be delivered; the counters say how much.
         """
         deadline = time.monotonic() + timeout
+        if self._journal is not None:
+            self._journal.close(deadline)
         for worker in self._workers:
             worker.stop(deadline)
         ended = [worker.join(deadline - time.monotonic()) for worker in self._workers]
-        return all(ended) and not any(worker.dropped for worker in self._workers)
+        whole = all(ended) and not any(worker.dropped for worker in self._workers)
+        if self._journal is not None and self._spool is not None:
+            whole = whole and self._journal.ended() and not self._journal.dropped
+            # A thread that a sink or a disk holds may still use it; it ends with the process.
+            if all(ended) and self._journal.ended():
+                self._spool.close()
+        return whole
+
+    def _lost(self) -> dict[str, int]:
+        """How many documents were lost so far, by where."""
+        lost = {worker.sink.name: worker.dropped for worker in self._workers}
+        if self._journal is not None and self._spool is not None:
+            lost["journal"] = self._journal.dropped
+            lost["spool"] = self._spool.lost
+        return {where: count for where, count in lost.items() if count}

@@ -51,6 +51,13 @@ class Outbox:
         with self._condition:
             return [self._take(self._oldest()) for _ in range(min(limit, self._items))]
 
+    def peek(self) -> list[Outgoing]:
+        """All that is queued, oldest first, left where it is."""
+        with self._condition:
+            queued = [each for items in self._by_severity.values() for each in items]
+        queued.sort(key=lambda each: each[0])
+        return [item for _, item in queued]
+
     def wait(self, timeout: float | None, ready: Callable[[], bool]) -> None:
         """Block until there is an item, `ready` says so after a `wake`, or the time is up."""
         with self._condition:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sensor.alerts.outbox import Outbox
 from sensor.alerts.sinks.protocol import Outcome, SinkClosedError, SinkError
+from sensor.errors import SensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +41,21 @@ class Backoff:
         return whole * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
 
+class BacklogError(SensorError):
+    """What outlives the sensor cannot be read or written just now."""
+
+
 class Backlog(Protocol):
     """Where a worker finds what outlives the sensor: the spool, as one sink sees it."""
 
     def read(self, sink: str, limit: int) -> tuple[list[Outgoing], int]:
-        """The next documents for a sink, and the position after them."""
+        """Give the next documents for a sink, and the position of the last; 0 where there is none.
+
+        Raises BacklogError.
+        """
 
     def done(self, sink: str, position: int) -> None:
-        """All of a sink's documents before the position are dealt with."""
+        """All of a sink's documents up to the position are dealt with. Raises BacklogError."""
 
 
 class Worker:
@@ -156,8 +164,8 @@ class Worker:
             if position:
                 backlog.done(self.sink.name, position)
                 self._more.set()
-        except SinkError as error:
-            # The spool cannot be read just now (its disk is broken); the sink itself is well.
+        except BacklogError as error:
+            # The disk, that is; the sink itself is well.
             self._failed(str(error))
             if not self._stop.wait(self._backoff.delay(1)):
                 self._more.set()

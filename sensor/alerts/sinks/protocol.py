@@ -34,7 +34,7 @@ class Outgoing:
     submitted, or read back from the payload after a restart; nobody changes it.
     """
 
-    __slots__ = ("_document", "is_alert", "payload", "severity")
+    __slots__ = ("_document", "is_alert", "payload", "severity", "shown")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class Outgoing:
         self.payload = payload
         self.severity = severity
         self.is_alert = is_alert
+        # Whether the sinks that need no spool have it already: the journal's business.
+        self.shown = False
         self._document = document
 
     @property
