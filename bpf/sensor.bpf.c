@@ -38,7 +38,6 @@
 
 #define F_NO_PREALLOC 1	   /* BPF_F_NO_PREALLOC */
 #define F_MMAPABLE    1024 /* BPF_F_MMAPABLE: user space reads and writes it without bpf() */
-#define RB_NO_WAKEUP  1	   /* BPF_RB_NO_WAKEUP */
 
 #define PIDTYPE_TGID 1
 #define PIDTYPE_PGID 2
@@ -510,9 +509,9 @@ int emit_args(struct bpf_raw_tracepoint_args *ctx)
 			args->header.size = sizeof(*args) - SENSOR_CHUNK_LEN + n;
 			size = sizeof(*args) - SENSOR_CHUNK_LEN + n;
 			if (s->could_match)
-				failed = sn_events.ringbuf_output(args, size, RB_NO_WAKEUP);
+				failed = sn_events.ringbuf_output(args, size, 0);
 			else
-				failed = sn_others.ringbuf_output(args, size, RB_NO_WAKEUP);
+				failed = sn_others.ringbuf_output(args, size, 0);
 			if (failed)
 				count(SENSOR_STAT_ARGS_LOST);
 		}

@@ -254,12 +254,27 @@ def _report(loaded: LoadResult, config: Config, say: Callable[[str], None]) -> L
     return loaded
 
 
+def _warn_of_closed_sockets(sources: list[Source], user: str) -> None:
+    """Says now what would be a riddle later: a source whose socket this user may not open."""
+    for source in sources:
+        for path in source.socket_paths():
+            if not os.access(path, os.W_OK, effective_ids=True):
+                _log.warning(
+                    "%s: permission denied for user %s, so %s tells nothing of containers: "
+                    "give the socket a group (chgrp, chmod g+rw)",
+                    path,
+                    user,
+                    source.name,
+                )
+
+
 def _drop(config: Config, sources: list[Source]) -> str:
     """Drops privileges, unless told to keep them; says as whom the sensor runs on."""
     if config.keep_privileges:
         return "root (privileges kept)"
     sockets = [path for source in sources for path in source.socket_paths()]
     left = privileges.drop(config.user, sockets)
+    _warn_of_closed_sockets(sources, config.user)
     groups = f", groups {', '.join(map(str, left.groups))}" if left.groups else ""
     return f"{config.user} without capabilities{groups}"
 

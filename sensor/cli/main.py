@@ -67,6 +67,7 @@ def cli() -> None:
     "rules",
     multiple=True,
     metavar="PATH",
+    type=click.Path(exists=True),
     help="A rule file, or a folder of them; may be given more than once.",
 )
 @click.option("--no-builtin", is_flag=True, help="Leave the built-in rules out.")

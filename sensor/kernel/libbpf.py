@@ -21,6 +21,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "ring_buffer__new": (ct.c_void_p, (ct.c_int, SAMPLE_CALLBACK, ct.c_void_p, ct.c_void_p)),
     "ring_buffer__add": (ct.c_int, (ct.c_void_p, ct.c_int, SAMPLE_CALLBACK, ct.c_void_p)),
     "ring_buffer__poll": (ct.c_int, (ct.c_void_p, ct.c_int)),
+    "ring_buffer__consume": (ct.c_int, (ct.c_void_p,)),
     "ring_buffer__free": (None, (ct.c_void_p,)),
 }
 

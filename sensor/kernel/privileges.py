@@ -66,7 +66,10 @@ def drop(user: str, sockets: Iterable[str] = ()) -> Privileges:
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     except OSError as exc:
-        raise PrivilegeError(f"privileges cannot be dropped: {exc.strerror}") from exc
+        raise PrivilegeError(
+            f"privileges cannot be dropped ({exc.strerror}): start as root with CAP_SETUID and "
+            "CAP_SETGID, or say --keep-privileges"
+        ) from exc
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise PrivilegeError("the kernel refuses no_new_privs")
     left = current()

@@ -48,6 +48,10 @@ class Rings:
         Raises `ProbeError` when the rings can no longer be read.
         """
         result = self._lib.ring_buffer__poll(self._rings, int(timeout_s * 1000))
+        if result == 0:
+            # The kernel wakes a reader only for the record right behind what was read: should a
+            # wake-up ever be missed, there would be no other. A look costs nothing.
+            result = self._lib.ring_buffer__consume(self._rings)
         if result < 0 and result not in (-errno.EINTR, -errno.ECANCELED):
             raise ProbeError(f"the ring cannot be read: {os.strerror(-result)}")
         batch, self._batch = self._batch, []

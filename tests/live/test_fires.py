@@ -58,7 +58,8 @@ BUSYBOX = [
     Case(
         "xargs",
         ["sh", "-c", f"echo /srv | xargs grep access_key-{M}"],
-        [["xargs", "grep", f"access_key-{M}"], ["grep", f"access_key-{M}", "/srv"]],
+        # xargs itself is no exec: busybox's shell forks and calls it
+        [["grep", f"access_key-{M}", "/srv"]],
     ),
     Case(
         "timeout",
