@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +20,7 @@ from sensor.cli.doctor import doctor
 from sensor.doctor import engines, kernel, software
 from sensor.doctor import examine as examine_module
 from sensor.doctor.examine import examine
-from sensor.doctor.finding import EngineSocket, Finding, Host, Status
+from sensor.doctor.finding import Finding, Host, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -297,7 +297,8 @@ def listening(path: Path, answer: bytes | None) -> Iterator[None]:
                 if answer is None:
                     held.append(connection)
                 else:
-                    with connection:
+                    # One that only looks whether somebody listens is gone already.
+                    with connection, suppress(OSError):
                         connection.recv(4096)
                         connection.sendall(answer)
 
@@ -310,21 +311,25 @@ def listening(path: Path, answer: bytes | None) -> Iterator[None]:
             thread.join()
 
 
-def engine_finding(machine: Path, path: Path, *, http: bool = True) -> Finding:
-    engine = EngineSocket(name="docker", path=path, http=http)
-    euid = os.geteuid()
-    [finding] = engines.check_engines(host(machine, sockets=(engine,), euid=euid))
+def engine_finding(machine: Path, path: Path) -> Finding:
+    [finding] = engines.check_engines(host(machine, sockets=(path,), euid=os.geteuid()))
     return finding
 
 
-@pytest.mark.parametrize(("http", "answer"), [(True, HTTP_OK), (False, SETTINGS)])
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (HTTP_OK, "answers with Docker's API"),
+        (SETTINGS, "answers with gRPC, as the CRI does"),
+    ],
+)
 def test_an_engine_that_answers_is_ok(
-    machine: Path, public: Path, http: bool, answer: bytes
+    machine: Path, public: Path, answer: bytes, detail: str
 ) -> None:
     path = public / "engine.sock"
     with listening(path, answer):
-        finding = engine_finding(machine, path, http=http)
-    assert (finding.status, finding.detail) == (Status.OK, f"{path}: answers")
+        finding = engine_finding(machine, path)
+    assert finding == Finding(name="engine", status=Status.OK, detail=f"{path}: {detail}")
 
 
 def test_an_engine_that_speaks_something_else_does_not_count(machine: Path, public: Path) -> None:
@@ -377,7 +382,12 @@ def test_a_socket_that_nobody_listens_on_is_told_from_one_that_is_missing(
     finding = engine_finding(machine, path)
     assert finding.detail == f"{path}: nothing listens there"
     path.unlink()
-    assert "no socket of docker" in engine_finding(machine, path).detail
+    assert engine_finding(machine, path).detail == f"{path}: No such file or directory"
+
+
+def test_without_any_engine_alerts_have_less(machine: Path) -> None:
+    [finding] = engines.check_engines(host(machine))
+    assert (finding.name, finding.status) == ("engines", Status.WARN)
 
 
 def test_a_file_in_the_place_of_a_socket(machine: Path, public: Path) -> None:
@@ -386,9 +396,11 @@ def test_a_file_in_the_place_of_a_socket(machine: Path, public: Path) -> None:
     assert engine_finding(machine, path).detail == f"{path}: not a socket"
 
 
-def test_docker_host_names_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", "unix:///srv/other.sock")
-    assert str(Host().sockets[0].path) == "/srv/other.sock"
+def test_docker_host_names_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "other.sock"
+    path.touch()
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    assert Host().sockets[0] == path
 
 
 # --- the command ------------------------------------------------------------------------------------
@@ -439,6 +451,26 @@ def test_json_carries_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
             ],
         },
     )
+
+
+def test_the_configuration_names_user_and_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text("user: games\ncontainers:\n  sockets: ['docker:/srv/a.sock', /srv/b.sock]\n")
+    asked: list[Host] = []
+    monkeypatch.setattr(examine_module, "examine", lambda host: asked.append(host) or [GOOD])
+    CliRunner().invoke(doctor, ["--config", str(path)], catch_exceptions=False)
+    [host] = asked
+    assert host.user == "games"
+    assert [str(socket) for socket in host.sockets] == ["/srv/a.sock", "/srv/b.sock"]
+
+
+def test_a_broken_configuration_is_exit_code_2(tmp_path: Path) -> None:
+    path = tmp_path / "sensor.yaml"
+    path.write_text("usr: games\n")
+    result = CliRunner().invoke(doctor, ["--config", str(path)])
+    assert (result.exit_code, f"{path}: usr" in result.output) == (2, True)
 
 
 def test_a_machine_without_anything_is_examined_to_the_end(tmp_path: Path) -> None:
