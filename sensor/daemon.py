@@ -33,9 +33,8 @@ from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
-from sensor.prefilter import build_prefilter
-from sensor.rules.engine import RuleEngine
-from sensor.rules.load import LoadResult, load_rules_in_child
+from sensor.reload import Reloader, RuleSet, load_rule_set
+from sensor.rules.load import LoadResult
 
 if TYPE_CHECKING:
     from sensor.containers.source import Source
@@ -100,7 +99,7 @@ def run(
         )
     with ExitStack() as stack:
         sensor = _start(config, observer, stack, say)
-        stop = stack.enter_context(_signals())
+        stop = stack.enter_context(_signals(sensor.reloader.request))
         if not sensor.pipeline.canary.await_(sensor.pump, _CANARY_TIMEOUT_S):
             raise ProbeError(
                 "the program is attached, but an exec of our own did not come through: "
@@ -121,6 +120,7 @@ class _Sensor:
     pipeline: Pipeline
     outlet: AlertOutlet
     dispatcher: Dispatcher
+    reloader: Reloader
     ready_line: str
     next_tick: float = 0.0
 
@@ -140,12 +140,24 @@ class _Sensor:
                     return
                 timeout_s = min(timeout_s, deadline - now)
             self.pump(timeout_s)
+            if (rules := self.reloader.take()) is not None:
+                self.put_in_force(rules)
             if now >= self.next_tick:
                 self.next_tick = now + 1.0
+                self.pipeline.expire(time.time_ns())
                 self.outlet.tick()
             if self.dispatcher.closed_sinks():
                 _log.warning("standard output is closed: the sensor ends")
                 return
+
+    def put_in_force(self, rules: RuleSet) -> None:
+        """What is in the rings was let through by the old filter: the old rules judge it first."""
+        self.pump(0)
+        self.probe.set_filter(rules.prefilter.automaton)
+        self.pipeline.engine = rules.engine
+        _log.warning(
+            "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
+        )
 
     def counters(self) -> dict[str, int]:
         counts = self.probe.counters() | dict(self.pipeline.counts)
@@ -175,7 +187,8 @@ def _start(
     say: Callable[[str], None],
 ) -> _Sensor:
     started = time.monotonic()
-    loading = _InBackground(lambda: load_rules_in_child(config.rules, builtin=config.builtin_rules))
+    canary = Canary()
+    loading = _InBackground(lambda: load_rule_set(config, canary.literal))
     sources = find_sources(
         SourcesConfig(
             sockets=None if config.containers.sockets is None else tuple(config.containers.sockets),
@@ -191,11 +204,11 @@ def _start(
     stack.callback(probe.close)
     rings = Rings(*probe.ring_fds)
     stack.callback(rings.close)
-    loaded = _report(loading.result(), config, say)
-
-    canary = Canary()
-    prefilter = build_prefilter(loaded.rules, [canary.literal])
-    probe.set_filter(prefilter.automaton)
+    rules = loading.result()
+    _report(rules.loaded if isinstance(rules, RuleSet) else rules, say)
+    if not isinstance(rules, RuleSet):
+        raise ConfigurationError(f"{len(rules.errors)} errors in the rule files")
+    probe.set_filter(rules.prefilter.automaton)
     probe.set_mode(Mode.ALL if config.kernel.capture == "all" else Mode.MATCHING)
     user = _drop(config, sources)
 
@@ -219,7 +232,7 @@ def _start(
         decoders=decoders,
         host=host,
         resolver=resolver,
-        engine=RuleEngine(loaded.rules),
+        engine=rules.engine,
         outlet=outlet,
         canary=canary,
         wait_s=config.containers.wait_ms / 1000,
@@ -233,25 +246,23 @@ def _start(
         pipeline=pipeline,
         outlet=outlet,
         dispatcher=dispatcher,
+        reloader=Reloader(config, canary.literal, lambda loaded: _report(loaded, say)),
         ready_line=(
-            f"sensor ready: kernel {host.kernel}, {len(loaded.rules)} rules, "
-            f"containers from {names}, filter {prefilter}, running as {user}, "
+            f"sensor ready: kernel {host.kernel}, {len(rules.loaded.rules)} rules, "
+            f"containers from {names}, filter {rules.prefilter}, running as {user}, "
             f"after {time.monotonic() - started:.2f} s"
         ),
     )
 
 
-def _report(loaded: LoadResult, config: Config, say: Callable[[str], None]) -> LoadResult:
-    """Says what is wrong with the rules; with `strict` that is the end."""
+def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:
+    """Says what is wrong with the rules."""
     for error in loaded.errors:
         say(f"error: {error}")
     for rule in loaded.inactive:
         say(f"inactive: {rule.name}: {rule.inactive_reason}")
     for notice in loaded.notices:
         say(f"notice: {notice}")
-    if loaded.errors and (config.strict or not loaded.rules):
-        raise ConfigurationError(f"{len(loaded.errors)} rule files cannot be used")
-    return loaded
 
 
 def _warn_of_closed_sockets(sources: list[Source], user: str) -> None:
@@ -285,14 +296,18 @@ def _stdout(config: Config) -> StdoutSink:
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """SIGINT and SIGTERM set the event; the loop looks at it."""
+def _signals(reload: Callable[[], None]) -> Iterator[threading.Event]:
+    """SIGINT and SIGTERM set the event, SIGHUP asks for a reload; the loop looks at both."""
     stop = threading.Event()
 
-    def handle(_number: int, _frame: Any) -> None:
-        stop.set()
+    def handle(number: int, _frame: Any) -> None:
+        if number == signal.SIGHUP:
+            reload()
+        else:
+            stop.set()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield stop
     finally:
@@ -303,9 +318,9 @@ def _signals() -> Iterator[threading.Event]:
 class _InBackground:
     """A call on a thread of its own that ends before privileges are dropped."""
 
-    def __init__(self, call: Callable[[], LoadResult]) -> None:
+    def __init__(self, call: Callable[[], LoadResult | RuleSet]) -> None:
         self._call = call
-        self._result: LoadResult | None = None
+        self._result: LoadResult | RuleSet | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rules")
         self._thread.start()
@@ -316,7 +331,7 @@ class _InBackground:
         except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
             self._error = exc
 
-    def result(self) -> LoadResult:
+    def result(self) -> LoadResult | RuleSet:
         self._thread.join()
         if self._error is not None:
             raise self._error

@@ -116,6 +116,12 @@ class Pipeline:
         self._waiting.clear()
         self._waiting_count = 0
 
+    def expire(self, now_ns: int) -> None:
+        """Lets sequences end that wait for an event which does not come. About once a second."""
+        for match in self.engine.expire(now_ns):
+            self.counts["matches"] += 1
+            self.outlet.alert(match.documents, match.rule)
+
     def _event(self, event: ExecEvent) -> None:
         identity = confirm(
             resolve_identity(event.cgroups, event.namespaces), self.resolver.lookup_known
