@@ -40,6 +40,12 @@
 /* Processes told with an event: ancestors, the session's leader, the group's leader. */
 #define SENSOR_PROCESSES (SENSOR_ANCESTORS + 2)
 
+/* The flight recorder: the last execs of each cgroup, in a table that user space only reads. */
+#define SENSOR_RECENT	      32  /* execs a cgroup, a power of two */
+#define SENSOR_RECENT_ARGS    96  /* bytes of argv kept of each */
+#define SENSOR_RECORDERS      512 /* cgroups, a power of two */
+#define SENSOR_RECORDERS_WAYS 4	  /* places a cgroup may stand in: the stalest is taken */
+
 /* The filter: one table of states a bank, two banks so that one can be written while one works. */
 #define SENSOR_BANKS	   2
 #define SENSOR_CLASSES	   64
@@ -132,8 +138,8 @@ struct sensor_cgroup {
 struct sensor_process {
 	__u64 start_ns;
 	__u64 cgroup_id; /* in the default hierarchy */
-	__u32 role;  /* enum sensor_role */
-	__u32 flags; /* enum sensor_flag */
+	__u32 role;	 /* enum sensor_role */
+	__u32 flags;	 /* enum sensor_flag */
 	__u32 tgid, sid, pgid;
 	__u32 euid, egid;
 	__u32 tty_major, tty_minor;
@@ -173,6 +179,23 @@ struct sensor_proc {
 	__u32 args_len; /* bytes in args_head */
 	char filename[SENSOR_FILENAME_LEN];
 	char args_head[SENSOR_HEAD_LEN];
+};
+
+/* One exec of the recent past. args is the head of argv as it lay in memory. */
+struct sensor_recent {
+	__u64 exec_ns; /* CLOCK_BOOTTIME; written last, 0 while the rest is written */
+	__u32 tgid, ppid, euid;
+	__u32 args_total; /* bytes of the whole argv */
+	__u32 args_len;	  /* bytes in args */
+	__u32 reserved;
+	char args[SENSOR_RECENT_ARGS];
+};
+
+struct sensor_recorder {
+	__u64 cgroup_id;
+	__u64 last_ns;
+	__u64 count; /* execs so far: the next one goes to count % SENSOR_RECENT */
+	struct sensor_recent recent[SENSOR_RECENT];
 };
 
 /* Written by user space, read by the program. */

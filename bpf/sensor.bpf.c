@@ -22,7 +22,8 @@
 #define PATH_LEN 4096 /* PATH_MAX */
 #define NAME_LEN 256  /* NAME_MAX and its NUL */
 
-#define TAIL_LEN 16384	/* a power of two: offsets are masked with it, so the verifier has a bound \
+#define TAIL_LEN                                                                                   \
+	16384		/* a power of two: offsets are masked with it, so the verifier has a bound \
 			 */
 #define TAIL_SLACK 8192 /* the longest single append, beyond the last masked offset */
 
@@ -73,6 +74,7 @@ struct chunk {
 BPF_F_TABLE("array", u32, u64, sn_stats, CPUS *SENSOR_STAT_COUNT, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_config, sn_config, 1, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_bank, sn_banks, SENSOR_BANKS, F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct sensor_recorder, sn_recorders, SENSOR_RECORDERS, F_MMAPABLE);
 BPF_F_TABLE("hash", u32, struct sensor_proc, sn_procs, PROCS_MAX, F_NO_PREALLOC);
 BPF_PERCPU_ARRAY(sn_scratch, struct scratch, 1);
 BPF_PERCPU_ARRAY(sn_chunk, struct chunk, 1);
@@ -285,6 +287,54 @@ static __always_inline u32 next_state(struct sensor_bank *bank, u32 state, u8 by
 	} while (0)
 
 /*
+ * Keeps the exec among the last ones of its cgroup, in the place that is the cgroup's own or, of a
+ * few, the stalest. Two CPUs may write for one cgroup at once: then one exec is missing from the
+ * history, which is no more than that.
+ */
+static __always_inline void record_recent(struct scratch *s, u64 task, u32 args, u32 length)
+{
+	u64 id = bpf_get_current_cgroup_id(), stalest = ~0ULL;
+	u32 way, key, taken = 0;
+	struct sensor_recorder *recorder;
+	struct sensor_recent *recent;
+
+	if (id <= 1) /* the root, and everybody on a host with cgroup v1 alone */
+		return;
+	for (way = 0; way < SENSOR_RECORDERS_WAYS; way++) {
+		key = (id + way) & (SENSOR_RECORDERS - 1);
+		recorder = sn_recorders.lookup(&key);
+		if (!recorder)
+			return;
+		if (recorder->cgroup_id == id) {
+			taken = key;
+			break;
+		}
+		if (recorder->last_ns < stalest) {
+			stalest = recorder->last_ns;
+			taken = key;
+		}
+	}
+	recorder = sn_recorders.lookup(&taken);
+	if (!recorder)
+		return;
+	if (recorder->cgroup_id != id) {
+		recorder->cgroup_id = id;
+		recorder->count = 0;
+	}
+	recorder->last_ns = s->exec.header.exec_ns;
+	recent = &recorder->recent[recorder->count & (SENSOR_RECENT - 1)];
+	recent->exec_ns = 0;
+	recent->tgid = s->exec.tgid;
+	recent->ppid = read_u32(read_u64(task + OFF_TASK_REAL_PARENT) + OFF_TASK_TGID);
+	recent->euid = bpf_get_current_uid_gid();
+	recent->args_total = s->exec.args_total;
+	recent->args_len = length > SENSOR_RECENT_ARGS ? SENSOR_RECENT_ARGS : length;
+	bpf_probe_read_kernel(recent->args, SENSOR_RECENT_ARGS, &s->tail[args & (TAIL_LEN - 1)]);
+	recent->exec_ns = s->exec.header.exec_ns;
+	recorder->count += 1;
+}
+
+/*
  * Hook: sched_process_exec, once for each exec that succeeded, whichever call it came by (execve,
  * execveat, fexecve). The new image is in place and has not run: argv between mm->arg_start and
  * arg_end is whole, and nobody can have changed it, which is not so at the entry of the system
@@ -374,6 +424,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	} else {
 		count(SENSOR_STAT_PROCS_FULL);
 	}
+
+	record_recent(s, task, used, n);
 
 	if (!config->filter)
 		s->exec.header.flags |= SENSOR_F_MATCHED;
@@ -640,11 +692,10 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 		signal = read_u64(task + OFF_TASK_SIGNAL);
 		cred = read_u64(task + OFF_TASK_CRED);
 		p->start_ns = read_u64(task + OFF_TASK_START_TIME);
-		p->cgroup_id =
-			read_u64(read_u64(read_u64(read_u64(task + OFF_TASK_CGROUPS) +
-						   OFF_CSS_SET_DFL_CGRP) +
-					  OFF_CGROUP_KN) +
-				 OFF_KERNFS_NODE_ID);
+		p->cgroup_id = read_u64(read_u64(read_u64(read_u64(task + OFF_TASK_CGROUPS) +
+							  OFF_CSS_SET_DFL_CGRP) +
+						 OFF_CGROUP_KN) +
+					OFF_KERNFS_NODE_ID);
 		p->role = role;
 		p->tgid = tgid;
 		p->sid = pid_number(signal, PIDTYPE_SID);

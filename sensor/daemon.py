@@ -238,6 +238,7 @@ def _start(
         wait_s=config.containers.wait_ms / 1000,
         cluster_name=config.containers.cluster_name,
         observer=observer,
+        recorder=probe.recorder,
     )
     names = ", ".join(source.name for source in sources) or "the kernel alone (no socket)"
     return _Sensor(

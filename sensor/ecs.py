@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from sensor.event import ExecEvent, Process
+from sensor.event import ExecEvent, Process, RecentExec
 
 Document = dict[str, Any]
 
@@ -140,6 +140,23 @@ def event_document(event: ExecEvent, host: Host, place: Document, sequence: int)
         "sensor": ours,
         **place,
     }
+
+
+def recent_activity(execs: tuple[RecentExec, ...], host: Host) -> list[Document]:
+    """What a container did just before, oldest first, for `sensor.recent_activity` of an alert."""
+    return [
+        {
+            "@timestamp": timestamp(recent.boottime_ns + host.realtime_offset_ns),
+            "process": {
+                "pid": recent.pid,
+                "parent": {"pid": recent.ppid},
+                "args": list(recent.args),
+                "user": {"id": str(recent.uid)},
+            },
+            "args_truncated": recent.args_truncated,
+        }
+        for recent in execs
+    ]
 
 
 def matching_view(document: Document) -> Document:

@@ -65,6 +65,18 @@ class Namespaces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecentExec:
+    """One exec of a cgroup's recent past. `boottime_ns` is CLOCK_BOOTTIME, `args` the head of argv."""
+
+    boottime_ns: int
+    pid: int
+    ppid: int
+    uid: int
+    args: tuple[str, ...]
+    args_truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecEvent:
     """One successful exec.
 

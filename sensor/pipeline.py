@@ -19,9 +19,9 @@ from sensor.containers.entry import entered_by_exec
 from sensor.containers.fields import container_fields
 from sensor.containers.identity import Identity, confirm, resolve_identity
 from sensor.containers.resolver import Resolution, Resolver
-from sensor.ecs import Document, Host, event_document, matching_view
+from sensor.ecs import Document, Host, event_document, matching_view, recent_activity
 from sensor.errors import DecodeError
-from sensor.event import ExecEvent
+from sensor.event import ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
 from sensor.rules.engine import RuleEngine
 from sensor.rules.rule import Rule
@@ -35,6 +35,12 @@ class Outlet(Protocol):
     """Where alerts go: limits, collapse and sinks lie behind it."""
 
     def alert(self, documents: tuple[Document, ...], rule: Rule) -> None: ...
+
+
+class Recorder(Protocol):
+    """What a cgroup did before a time, in nanoseconds of CLOCK_BOOTTIME."""
+
+    def last(self, cgroup_id: int, *, before_ns: int) -> tuple[RecentExec, ...]: ...
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Pipeline:
     wait_s: float
     cluster_name: str | None = None
     observer: Callable[[Document], None] | None = None
+    recorder: Recorder | None = None
     clock: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)
     _sequence: int = 0
@@ -159,8 +166,18 @@ class Pipeline:
         for match in self.engine.match(matching_view(document), event.time_ns):
             self.counts["matches"] += 1
             # Rules saw the view with all names; the alert carries the document itself.
-            documents = (*match.documents[:-1], document)
-            self.outlet.alert(documents, match.rule)
+            self.outlet.alert((*match.documents[:-1], self._with_past(document, event)), match.rule)
+
+    def _with_past(self, document: Document, event: ExecEvent) -> Document:
+        """The document with what its cgroup did just before, once an alert wants it."""
+        cgroup_id = event.process.cgroup_id
+        ours = document["sensor"]
+        if self.recorder is not None and cgroup_id is not None and "recent_activity" not in ours:
+            before_ns = event.time_ns - self.host.realtime_offset_ns
+            ours["recent_activity"] = recent_activity(
+                self.recorder.last(cgroup_id, before_ns=before_ns), self.host
+            )
+        return document
 
     def _learn_host_namespaces(self, event: ExecEvent) -> None:
         """The canary's ancestors lead to the host's first process, whose namespaces are the host's.

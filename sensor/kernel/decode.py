@@ -92,7 +92,7 @@ class Decoder:
         argv, whole = self._argv(header, raw, tail)
         read_error = bool(flags & Flag.ARGS_READ_ERROR)
         truncated = bool(flags & Flag.ARGS_TRUNCATED) or (not whole and not read_error)
-        args = None if read_error and not argv else _split(argv)
+        args = None if read_error and not argv else split_argv(argv)
 
         executable = _path(tail, raw.exe, flags)
         filename = text(_span(tail, raw.filename).rstrip(b"\0"))
@@ -201,7 +201,7 @@ def _cgroups(tail: bytes, raw: layout.Exec, *, truncated: bool) -> tuple[Cgroup,
     )
 
 
-def _split(argv: bytes) -> tuple[str, ...]:
+def split_argv(argv: bytes) -> tuple[str, ...]:
     """Argv's arguments. The kernel ends each with a NUL; a cut argv lacks the last one."""
     if not argv:
         return ()
@@ -255,7 +255,7 @@ def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
     truncated = False
     if flags & Flag.IN_TABLE:
         truncated = raw.args_total > layout.HEAD_LEN
-        args = _split(head[: raw.args_total])
+        args = split_argv(head[: raw.args_total])
     # A process that forked and did not exec, or renamed itself, still is what it was started as;
     # a path that does not fit the table is cut, and its end with the name is gone.
     known = filename if 0 < len(filename) < layout.FILENAME_LEN - 1 else ""

@@ -19,6 +19,10 @@ HEAD_LEN = 256
 FILENAME_LEN = 96
 HIERARCHIES = 2
 PROCESSES = 10
+RECENT = 32
+RECENT_ARGS = 96
+RECORDERS = 512
+RECORDERS_WAYS = 4
 BANKS = 2
 CLASSES = 64
 STATES_MAX = 16384
@@ -164,6 +168,28 @@ class Proc(ct.Structure):
         ("args_len", ct.c_uint32),
         ("filename", ct.c_char * FILENAME_LEN),
         ("args_head", ct.c_char * HEAD_LEN),
+    )
+
+
+class Recent(ct.Structure):
+    _fields_ = (
+        ("exec_ns", ct.c_uint64),
+        ("tgid", ct.c_uint32),
+        ("ppid", ct.c_uint32),
+        ("euid", ct.c_uint32),
+        ("args_total", ct.c_uint32),
+        ("args_len", ct.c_uint32),
+        ("reserved", ct.c_uint32),
+        ("args", ct.c_char * RECENT_ARGS),
+    )
+
+
+class Recorder(ct.Structure):
+    _fields_ = (
+        ("cgroup_id", ct.c_uint64),
+        ("last_ns", ct.c_uint64),
+        ("count", ct.c_uint64),
+        ("recent", Recent * RECENT),
     )
 
 

@@ -34,7 +34,16 @@ _TRACEPOINTS = {
     "on_exec": "sched_process_exec",
 }
 # sn_calls too: the kernel empties a table of programs when no process holds it.
-_MAPS = ("sn_events", "sn_others", "sn_stats", "sn_config", "sn_banks", "sn_procs", "sn_calls")
+_MAPS = (
+    "sn_events",
+    "sn_others",
+    "sn_stats",
+    "sn_config",
+    "sn_banks",
+    "sn_recorders",
+    "sn_procs",
+    "sn_calls",
+)
 _BPF_NOEXIST = 1
 
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from sensor.errors import ProbeError
+from sensor.kernel import layout
 from sensor.kernel.automaton import Automaton
-from sensor.kernel.layout import BANKS, STAT_COUNT, Bank, Config, Mode, Stat
+from sensor.kernel.layout import BANKS, RECORDERS, STAT_COUNT, Bank, Config, Mode, Stat
+from sensor.kernel.recorder import FlightRecorder
 
 _REPLY_BYTES = 1 << 16
 _DESCRIPTORS_MAX = 64
@@ -53,6 +55,9 @@ class Probe:
         self._stats = memoryview(self._map("sn_stats", cpus * STAT_COUNT * 8)).cast("Q")
         self._config = Config.from_buffer(self._map("sn_config", ct.sizeof(Config)))
         self._banks = self._map("sn_banks", BANKS * _rounded(ct.sizeof(Bank)))
+        self.recorder = FlightRecorder(
+            self._map("sn_recorders", RECORDERS * ct.sizeof(layout.Recorder))
+        )
 
     @classmethod
     def load(

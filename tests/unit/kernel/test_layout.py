@@ -14,7 +14,19 @@ from sensor.kernel import layout
 
 BPF = Path(__file__).resolve().parents[3] / "bpf"
 HEADER = BPF / "events.h"
-STRUCTS = ("Span", "Header", "Args", "Cgroup", "Process", "Exec", "Proc", "Config", "Bank")
+STRUCTS = (
+    "Span",
+    "Header",
+    "Args",
+    "Cgroup",
+    "Process",
+    "Exec",
+    "Proc",
+    "Recent",
+    "Recorder",
+    "Config",
+    "Bank",
+)
 ENUMS = {
     "kind": layout.Kind,
     "flag": layout.Flag,
