@@ -165,7 +165,8 @@ def settle(sensor: Sensor, debian: Container) -> Callable[[], None]:
 
     def run_sentinel() -> None:
         sentinel = f"sentinel-{uuid.uuid4().hex}"
-        debian.exec_run(["grep", "aws_session_token", sentinel])
+        result = debian.exec_run(["grep", "aws_session_token", sentinel])
+        assert result.exit_code == 2, f"grep ran, and missed its file: {result.output!r}"
         sensor.wait_for_argument(sentinel)
 
     return run_sentinel

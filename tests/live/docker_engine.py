@@ -8,16 +8,17 @@ disturbed (a second dockerd with `--bridge=none` deletes the first one's docker0
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import docker
+from docker.errors import DockerException
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -51,7 +52,9 @@ class DockerEngine:
         self._parent = directory
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._mount_namespaces: set[int] = set()
+        self._orphans: list[int] = []  # pidfds of containers that a crash left behind
+        # Held open: the number of a namespace that is gone is given to the next one, anybody's.
+        self._mount_namespaces: list[int] = []
 
     @property
     def directory(self) -> Path:
@@ -81,9 +84,10 @@ class DockerEngine:
         if self._directory is None:
             # Not /tmp, which may be a tmpfs: images and layers belong on a disk.
             parent = self._parent or Path("/var/tmp")
-            self._directory = Path(tempfile.mkdtemp(prefix="sensor-engine-", dir=parent))
+            # Not mkdtemp: containerd's namespaces do not take every name that it makes.
+            self._directory = parent / f"sensor-engine-{secrets.token_hex(6)}"
             # The sensor that reads the socket is unprivileged: it must be able to walk here.
-            self._directory.chmod(0o755)
+            self._directory.mkdir(mode=0o755)
         with self.log.open("ab") as log:
             # `--pdeathsig`: if the test run dies without its teardown, so does the daemon.
             self._process = subprocess.Popen(
@@ -102,7 +106,8 @@ class DockerEngine:
         except BaseException:
             self.stop()
             raise
-        self._mount_namespaces.add(Path(f"/proc/{self._process.pid}/ns/mnt").stat().st_ino)
+        namespace = f"/proc/{self._process.pid}/ns/mnt"
+        self._mount_namespaces.append(os.open(namespace, os.O_RDONLY | os.O_CLOEXEC))
         return self
 
     def _options(self) -> list[str]:
@@ -125,18 +130,14 @@ class DockerEngine:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise EngineError(f"dockerd ended at once:\n{self._log_tail()}")
-            if self.socket.exists():
-                client = self.client()
-                try:
-                    client.ping()
-                except Exception:  # noqa: BLE001 - any kind of "not yet": asked again below
-                    pass
-                else:
-                    return
-                finally:
-                    client.close()
-            # dockerd announces readiness to systemd only, so it has to be asked.
-            time.sleep(0.05)
+            try:
+                client = self.client()  # asks for the version
+            except DockerException:
+                # dockerd announces readiness to systemd only, so it has to be asked again.
+                time.sleep(0.05)
+            else:
+                client.close()
+                return
         raise EngineError(f"dockerd did not answer within {READY_SECONDS} s:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
@@ -157,9 +158,17 @@ class DockerEngine:
     def crash(self) -> None:
         """Kill the daemon: its socket answers no more, its containers go on; `start` brings it back."""
         assert self._process is not None
+        client = self.client()
+        for container in client.containers.list():
+            # Nobody else would end these, should the daemon not come back.
+            self._orphans.append(os.pidfd_open(container.attrs["State"]["Pid"]))
+        client.close()
         self._process.kill()
         self._process.wait()
         self._process = None
+        # containerd dies with its daemon, but as long as nobody has reaped it the next daemon would
+        # take it for alive and wait for it.
+        (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def _remove_containers(self) -> None:
         client = self.client()
@@ -181,16 +190,24 @@ class DockerEngine:
         self._process = None
 
     def _end_leftovers(self) -> None:
-        """Kill what still lives in a mount namespace we made: containerd or shims after a crash.
+        """Kill what a crash left: containers, and what lives in a mount namespace of our making.
 
         The namespaces are ours alone, so nothing that somebody else started can be in them.
         """
+        for orphan in self._orphans:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(orphan, signal.SIGKILL)
+            os.close(orphan)
+        self._orphans.clear()
+        ours = {os.fstat(namespace).st_ino for namespace in self._mount_namespaces}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with suppress(OSError):  # gone meanwhile
-                if (entry / "ns/mnt").stat().st_ino in self._mount_namespaces:
+                if (entry / "ns/mnt").stat().st_ino in ours:
                     os.kill(int(entry.name), signal.SIGKILL)
+        for namespace in self._mount_namespaces:
+            os.close(namespace)
         self._mount_namespaces.clear()
 
     def __enter__(self) -> Self:

@@ -105,8 +105,7 @@ def test_a_rule_file_that_is_no_yaml(tmp_path: Path) -> None:
 
 def test_a_rule_path_that_does_not_exist(tmp_path: Path) -> None:
     path = tmp_path / "nowhere.yml"
-    said = refused("--rules", path, code=2)
-    assert str(path) in said
+    assert str(path) in refused("--rules", path, code=2)
 
 
 def test_an_unknown_configuration_key(tmp_path: Path) -> None:
