@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limiter
+from sensor.alerts.notice import notice
 from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.canary import Canary
 from sensor.config import Config
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
 _POLL_WAITING_S = 0.002  # while an event waits for its container
+_LOSSES_EVERY_S = 5.0
 _CANARY_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.7
 # Losses, by the counter's name: these mean that an exec, or a part of one, was not judged.
@@ -123,6 +125,8 @@ class _Sensor:
     reloader: Reloader
     ready_line: str
     next_tick: float = 0.0
+    next_loss_look: float = 0.0
+    losses_said: dict[str, int] = field(default_factory=dict)
 
     def pump(self, timeout_s: float) -> None:
         """One turn of the loop."""
@@ -146,9 +150,35 @@ class _Sensor:
                 self.next_tick = now + 1.0
                 self.pipeline.expire(time.time_ns())
                 self.outlet.tick()
+            if now >= self.next_loss_look:
+                self.next_loss_look = now + _LOSSES_EVERY_S
+                self.say_losses()
             if self.dispatcher.closed_sinks():
                 _log.warning("standard output is closed: the sensor ends")
                 return
+
+    def say_losses(self) -> None:
+        """An alert when losses grew since the last one: what is lost must not be lost unseen."""
+        counts = self.counters()
+        losses = {name: counts[name] for name in LOSSES if counts.get(name)}
+        if losses == self.losses_said:
+            return
+        grown = {
+            name: count - self.losses_said.get(name, 0)
+            for name, count in losses.items()
+            if count != self.losses_said.get(name, 0)
+        }
+        self.losses_said = losses
+        what = ", ".join(f"{LOSSES[name]}: {count}" for name, count in grown.items())
+        document = notice(
+            "kernel_loss",
+            f"The sensor could not judge all execs ({what})",
+            severity="high",
+            time=time.time(),
+            details={"grown": grown, "total": losses},
+            common={"host": self.pipeline.host.fields()},
+        )
+        self.dispatcher.submit(document, document["event"]["severity"])
 
     def put_in_force(self, rules: RuleSet) -> None:
         """What is in the rings was let through by the old filter: the old rules judge it first."""
@@ -262,8 +292,8 @@ def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:
         say(f"error: {error}")
     for rule in loaded.inactive:
         say(f"inactive: {rule.name}: {rule.inactive_reason}")
-    for notice in loaded.notices:
-        say(f"notice: {notice}")
+    for remark in loaded.notices:
+        say(f"notice: {remark}")
 
 
 def _warn_of_closed_sockets(sources: list[Source], user: str) -> None:
