@@ -74,7 +74,7 @@ class Dispatcher:
             payload=encode(document),
             severity=severity,
             is_alert=isinstance(event, dict) and event.get("kind") == "alert",
-            document=document,
+            submitted=document,
         )
         if self._journal is not None:
             self._journal.put(item)

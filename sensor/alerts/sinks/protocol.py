@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from sensor.errors import SensorError
 
 if TYPE_CHECKING:
@@ -30,11 +32,10 @@ class SinkClosedError(SensorError):
 class Outgoing:
     """A document on its way out.
 
-    `payload` is the document as one line of JSON without a line break. `document` is what was
-    submitted, or read back from the payload after a restart; nobody changes it.
+    `payload` is the document as one line of JSON without a line break.
     """
 
-    __slots__ = ("_document", "is_alert", "payload", "severity", "shown")
+    __slots__ = ("_document", "_submitted", "is_alert", "payload", "severity", "shown")
 
     def __init__(
         self,
@@ -42,23 +43,27 @@ class Outgoing:
         payload: bytes,
         severity: int,
         is_alert: bool = True,
-        document: dict[str, Any] | None = None,
+        submitted: dict[str, Any] | None = None,
     ) -> None:
         self.payload = payload
         self.severity = severity
         self.is_alert = is_alert
         # Whether the sinks that need no spool have it already: the journal's business.
         self.shown = False
-        self._document = document
+        self._document: dict[str, Any] | None = None
+        self._submitted = submitted
 
     @property
     def document(self) -> dict[str, Any]:
-        """The document; treat it as read-only."""
+        """The document as a receiver of the payload has it, always well-formed text; read-only."""
         if self._document is None:
-            import msgspec  # noqa: PLC0415 - only after a restart
-
             self._document = msgspec.json.decode(self.payload, type=dict[str, Any])
         return self._document
+
+    @property
+    def submitted(self) -> dict[str, Any]:
+        """The document as it was submitted, where it still is, with bytes that are no UTF-8."""
+        return self.document if self._submitted is None else self._submitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

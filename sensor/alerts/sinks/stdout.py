@@ -37,7 +37,7 @@ class StdoutSink:
             data = b"".join(item.payload + b"\n" for item in batch)
         else:
             width = terminal_width()
-            blocks = (render(item.document, color=self._color, width=width) for item in batch)
+            blocks = (render(item.submitted, color=self._color, width=width) for item in batch)
             # Whatever encoding the terminal's locale names, UTF-8 is what it is given.
             data = "".join(f"{block}\n" for block in blocks).encode("utf-8", "backslashreplace")
         self._write(data)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sensor.alerts.alert import alert_document
+from sensor.alerts.encode import encode
+from sensor.alerts.sinks.protocol import Outgoing
 from sensor.rules.rule import Rule, Tactic, Technique, Threat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 BOOT_ID = "815a760f-8153-49e1-9d0b-da0d3b2a468c"
 CONTAINER_ID = "5f2b0c3c9f0d4c7e8a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071"
@@ -111,3 +116,94 @@ def alert() -> Callable[..., dict[str, Any]]:
         return alert_document((make_document(*args, **changes),), rule or make_rule())
 
     return make
+
+
+HOSTILE = "a\nb\r\x00\x1b[2J\x9b\u202e{{ .Labels }} ${env:HOME} %s <!channel> @here `x` </script>]> \udcff"
+
+
+@pytest.fixture
+def hostile(alert) -> dict[str, Any]:
+    """An alert in which whatever an attacker can choose is as bad as it can be."""
+    document = alert(
+        "grep",
+        HOSTILE,
+        container={
+            "id": HOSTILE,
+            "name": HOSTILE,
+            "image": {"name": HOSTILE, "tag": [HOSTILE]},
+            "labels": {HOSTILE: "x" * (1 << 20)},
+        },
+        user={"id": HOSTILE, "name": HOSTILE},
+        orchestrator={"namespace": HOSTILE, "resource": {"name": HOSTILE}},
+    )
+    document["process"] = document["process"] | {
+        "executable": HOSTILE,
+        "working_directory": HOSTILE,
+        "name": HOSTILE,
+    }
+    return document
+
+
+@pytest.fixture(scope="session")
+def outgoing() -> Callable[..., Outgoing]:
+    """A document as the dispatcher hands it to a sink."""
+
+    def make(document: dict[str, Any]) -> Outgoing:
+        event = document["event"]
+        return Outgoing(
+            payload=encode(document),
+            severity=event.get("severity", 0),
+            is_alert=event.get("kind") == "alert",
+        )
+
+    return make
+
+
+class WebServer:
+    """An HTTP server that keeps what it gets; `answers` are (status, headers, body), then 200."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.requests.append((self.path, dict(self.headers), body))
+                default = (200, {}, b"ok")
+                status, headers, answer = outer.answers.pop(0) if outer.answers else default
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            do_POST = do_PUT = do_GET = do_HEAD = handle_any  # noqa: N815 - http.server's names
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True)
+        self.thread.start()
+
+    def bodies(self) -> list[Any]:
+        return [json.loads(body) for _, _, body in self.requests]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    server = WebServer()
+    yield server
+    server.close()

@@ -59,7 +59,8 @@ def numbered(number, kind="alert"):
 
 
 def item(number, severity=47, size=1):
-    return Outgoing(payload=b"x" * size, severity=severity, document={"n": number})
+    """An item of at least `size` bytes."""
+    return Outgoing(payload=(b'{"n":%d}' % number).ljust(size), severity=severity)
 
 
 def test_every_document_reaches_every_sink_in_order():
@@ -276,7 +277,7 @@ def test_stdout_writes_one_json_line_per_alert(alert):
 def test_stdout_as_text_writes_blocks(alert):
     reader, writer = os.pipe()
     StdoutSink(output="text", fd=writer).deliver(
-        [Outgoing(payload=b"", severity=47, document=alert("grep", "größe", "\x1b]0;x\x07"))]
+        [Outgoing(payload=b"", severity=47, submitted=alert("grep", "größe", "\x1b]0;x\x07"))]
     )
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as stream:

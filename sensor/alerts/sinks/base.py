@@ -1,0 +1,24 @@
+"""What the sinks with options share: a name, and which documents they want."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sensor.alerts.sinks.options import Options
+
+
+class ConfiguredSink:
+    """A sink made from options. Its documents outlive the sensor, where there is a spool."""
+
+    durable = True
+
+    def __init__(self, options: Options, *, kind: str, batch_size: int) -> None:
+        self.name = options.name or kind
+        self.batch_size = batch_size
+        self._least = options.least
+        self._events = options.events
+
+    def accepts(self, severity: int, *, is_alert: bool) -> bool:
+        """Alerts from the least severity on; events where they are wanted at all."""
+        return severity >= self._least if is_alert else self._events
