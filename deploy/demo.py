@@ -106,6 +106,9 @@ def main() -> int:
     with container() as (where, host, run):
         say(f"starting the sensor; the container is in {where}")
         environment = {"DOCKER_HOST": host} if host else {}
+        if not sys.stdout.isatty():
+            # The sensor was told to write for a terminal, and this is none.
+            environment["NO_COLOR"] = "1"
         sensor = subprocess.Popen(
             [SENSOR, "run", "--output", "text"],
             stdin=subprocess.DEVNULL,
