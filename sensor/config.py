@@ -41,9 +41,16 @@ class Containers(_Section, frozen=True):
 
 
 class Alerts(_Section, frozen=True):
-    """How alerts are limited; per rule the rule's own interval and maximum hold."""
+    """What becomes of matches.
+
+    `limit`: each rule's own interval and maximum hold. `collapse_window_s`: the repetitions of one
+    action within this time are counted into its first alert; 0 sends each. `exceptions`: files, or
+    folders of them.
+    """
 
     limit: bool = True
+    collapse_window_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0
+    exceptions: list[str] = []
 
 
 class Config(_Section, frozen=True):

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limiter
 from sensor.alerts.notice import notice
@@ -69,12 +70,13 @@ class Summary:
     execs: int
     filtered: int
     alerts: int
+    hidden: int
     losses: dict[str, int]
 
     def __str__(self) -> str:
         lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
         return (
-            f"sensor ended: execs={self.execs} filtered={self.filtered} "
+            f"sensor ended: execs={self.execs} filtered={self.filtered} hidden={self.hidden} "
             f"alerts={self.alerts} losses: {lost}"
         )
 
@@ -185,6 +187,7 @@ class _Sensor:
         self.pump(0)
         self.probe.set_filter(rules.prefilter.automaton)
         self.pipeline.engine = rules.engine
+        self.outlet.exceptions = rules.exceptions
         _log.warning(
             "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
         )
@@ -206,6 +209,7 @@ class _Sensor:
             execs=counts["execs"],
             filtered=counts["filtered"],
             alerts=self.outlet.alerts.total(),
+            hidden=self.outlet.hidden.total(),
             losses={name: counts[name] for name in LOSSES if counts.get(name)},
         )
 
@@ -257,7 +261,12 @@ def _start(
     host = Host.read(realtime_offset_ns)
     dispatcher = Dispatcher([_stdout(config)], common={"host": host.fields()})
     dispatcher.start()
-    outlet = AlertOutlet(dispatcher, Limiter() if config.alerts.limit else None)
+    outlet = AlertOutlet(
+        dispatcher,
+        rules.exceptions,
+        Collapser(window=config.alerts.collapse_window_s),
+        Limiter() if config.alerts.limit else None,
+    )
     pipeline = Pipeline(
         decoders=decoders,
         host=host,

@@ -1,4 +1,4 @@
-"""From a match to the sinks: the alert's document, the rule's limits, the dispatcher.
+"""From a match to the sinks: exceptions, the alert's document, collapse, limits, the dispatcher.
 
 In: a rule and the documents it matched. Out: documents submitted to the dispatcher, which never
 blocks.
@@ -8,51 +8,70 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sensor.alerts.alert import alert_document
+from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.exceptions import Exceptions
 from sensor.alerts.limits import Limiter
-from sensor.ecs import Document
+from sensor.ecs import Document, matching_view
 from sensor.rules.rule import Rule
 
 
 class AlertOutlet:
-    """For the pipeline's thread. `limiter` None sends every alert."""
+    """For the pipeline's thread. `exceptions` may be replaced at any time.
+
+    `limiter` None sends every alert. `alerts` counts by the rule's id what was not hidden by an
+    exception, `hidden` what was.
+    """
 
     def __init__(
         self,
         dispatcher: Dispatcher,
+        exceptions: Exceptions,
+        collapser: Collapser,
         limiter: Limiter | None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._dispatcher = dispatcher
+        self.exceptions = exceptions
+        self._collapser = collapser
         self._limiter = limiter
         self._clock = clock
         self.alerts: Counter[str] = Counter()
+        self.hidden: Counter[str] = Counter()
 
     def alert(self, documents: tuple[Document, ...], rule: Rule) -> None:
-        document = alert_document(documents, rule)
-        self.alerts[rule.id] += 1
-        if self._limiter is None:
-            self._send(document)
+        now = self._clock()
+        if self.exceptions.find(matching_view(documents[-1]), rule, now) is not None:
+            self.hidden[rule.id] += 1
             return
-        for passed in self._limiter.offer(document, rule, self._clock()):
-            self._send(passed)
+        self.alerts[rule.id] += 1
+        document = alert_document(documents, rule)
+        for collapsed in self._collapser.offer(document, rule, now):
+            if self._limiter is None:
+                self._send([collapsed])
+            else:
+                self._send(self._limiter.offer(collapsed, rule, now))
 
     def tick(self) -> None:
-        """To be called about once a second: ends the rules' intervals."""
+        """To be called about once a second: ends windows and intervals."""
+        now = self._clock()
+        self._send(self._collapser.tick(now))
         if self._limiter is not None:
-            for document in self._limiter.tick(self._clock()):
-                self._send(document)
+            self._send(self._limiter.tick(now))
+        self._send(self.exceptions.tick(now))
         self._dispatcher.tick()
 
     def flush(self) -> None:
-        """Says what is still held back."""
+        """Says what is still counted or held back."""
+        self._send(self._collapser.flush())
         if self._limiter is not None:
-            for document in self._limiter.flush(self._clock()):
-                self._send(document)
+            self._send(self._limiter.flush(self._clock()))
+        self.exceptions.save()
 
-    def _send(self, document: Document) -> None:
-        self._dispatcher.submit(document, document["event"]["severity"])
+    def _send(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            self._dispatcher.submit(document, document["event"]["severity"])

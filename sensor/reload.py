@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sensor.alerts.exceptions import Exceptions, load_exceptions
 from sensor.config import Config
 from sensor.errors import SensorError
 from sensor.prefilter import Prefilter, build_prefilter
@@ -28,6 +29,7 @@ class RuleSet:
     loaded: LoadResult
     engine: RuleEngine
     prefilter: Prefilter
+    exceptions: Exceptions
 
 
 def load_rule_set(config: Config, canary_literal: bytes) -> LoadResult | RuleSet:
@@ -40,10 +42,16 @@ def load_rule_set(config: Config, canary_literal: bytes) -> LoadResult | RuleSet
     wanted = config.builtin_rules or config.rules
     if loaded.errors and (config.strict or (wanted and not loaded.rules)):
         return loaded
+    exceptions = load_exceptions(config.alerts.exceptions, loaded.rules, in_child=True)
+    if exceptions.errors:
+        loaded = replace(loaded, errors=(*loaded.errors, *exceptions.errors))
+        if config.strict:
+            return loaded
     return RuleSet(
         loaded=loaded,
         engine=RuleEngine(loaded.rules),
         prefilter=build_prefilter(loaded.rules, [canary_literal]),
+        exceptions=exceptions,
     )
 
 
