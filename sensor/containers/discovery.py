@@ -55,6 +55,7 @@ def find_sources(
     *,
     environ: Mapping[str, str] = os.environ,
     well_known: Iterable[str] = WELL_KNOWN,
+    kubelet: Path = Path("/var/lib/kubelet"),
 ) -> list[Source]:
     """Return the sources there are; reads sockets' first answers, so call it with privileges.
 
@@ -75,7 +76,8 @@ def find_sources(
             speaks = probe(path) or _by_name(path)
             if speaks == "docker":
                 sources.append(_docker(f"unix://{path}", config, environ))
-            elif speaks == "cri":
+            elif speaks == "cri" and not (sources and not kubelet.exists()):
+                # Below a Docker that serves no Kubernetes, its containerd has nothing to add.
                 sources.extend(_optional_cri(path, config))
     sources.extend(_kubernetes(config, environ))
     return _renamed(sources)

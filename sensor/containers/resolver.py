@@ -267,7 +267,7 @@ class Resolver:
 
     def _changed(self, feed: Feed, change: Change) -> None:
         self._store.apply(feed.name, change)
-        new = [container.id for container in change.containers if not container.complete]
+        new = [container.id for container in change.containers if not self._is_whole(container)]
         if change.kind in ("start", "update"):
             new.append(change.container_id)
         for container_id in new:
@@ -277,6 +277,10 @@ class Resolver:
                 self._negative.pop(container.id, None)
                 if container.complete:
                     self._settle(container.id)
+
+    def _is_whole(self, container: Container) -> bool:
+        told = self._store.get(container.id)
+        return any(known.complete and known.source == container.source for known in told)
 
     def _answered(
         self,

@@ -42,8 +42,9 @@ class Change:
     """Something a source tells by itself.
 
     `containers` is the whole list for "seed" (what is missing from it has ended) and one, as far as
-    the event knows it, for "create"; the other kinds need only `container_id`. `name` comes with
-    "rename", `exec_id` with "exec". "unreadable" is a message over the bound, whose meaning is lost.
+    the event knows it, for "create". An "update" may bring whole containers, or only the
+    `container_id` that all other kinds have. `name` comes with "rename", `exec_id` with "exec".
+    "unreadable" is a message over the bound, whose meaning is lost.
     """
 
     kind: ChangeKind

@@ -67,9 +67,9 @@ class Store:
                 self._seed(source, change.containers)
             elif change.kind == "create":
                 for container in change.containers:
-                    # An id that is given again is another container: nothing old may remain.
-                    self._known.pop(container.id, None)
-                    self._ended.pop(container.id, None)
+                    self._create(source, container)
+            elif change.containers:
+                for container in change.containers:
                     self._put(container)
             elif change.kind in ("die", "destroy"):
                 self._end(change.container_id)
@@ -87,6 +87,14 @@ class Store:
                     break
                 del self._ended[container_id]
                 self._known.pop(container_id, None)
+
+    def _create(self, source: str, container: Container) -> None:
+        before = self._known.get(container.id, {}).get(source)
+        if container.id in self._ended or (before is not None and before.complete):
+            # An id that is given again is another container: nothing old may remain.
+            del self._known[container.id]
+            self._ended.pop(container.id, None)
+        self._put(container)
 
     def _put(self, container: Container) -> None:
         by_source = self._known.setdefault(container.id, {})

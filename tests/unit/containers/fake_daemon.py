@@ -12,31 +12,49 @@ from typing import Any
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
-class Daemon(socketserver.ThreadingUnixStreamServer):
+class _Answering:
     """`answers` maps the beginning of a path (without its API version) to what is done for it."""
 
     daemon_threads = True
 
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
+    def prepare(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
+        self.headers: list[Any] = []
         self.release = threading.Event()
-        super().__init__(self.path, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that give up are what the tests are about."""
 
 
+class Daemon(_Answering, socketserver.ThreadingUnixStreamServer):
+    """A daemon on a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.prepare()
+        self.path = str(path)
+        super().__init__(self.path, _Handler)
+
+
+class TcpDaemon(_Answering, socketserver.ThreadingTCPServer):
+    """A server on a free port of the loopback."""
+
+    def __init__(self) -> None:
+        self.prepare()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Daemon
+    server: Daemon | TcpDaemon
 
     def do_GET(self) -> None:
         path = self.path
         if path.startswith("/v1."):
             path = path[path.index("/", 1) :]
         self.server.asked.append(path)
+        self.server.headers.append(self.headers)
         for prefix, answer in self.server.answers.items():
             if path.startswith(prefix):
                 answer(self)
