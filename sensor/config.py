@@ -62,6 +62,7 @@ class Config(_Section, frozen=True):
     user: str = "nobody"
     keep_privileges: bool = False
     output: Literal["json", "text"] | None = None
+    canary_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60
     kernel: Kernel = Kernel()
     containers: Containers = Containers()
     alerts: Alerts = Alerts()

@@ -14,13 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limiter
-from sensor.alerts.notice import notice
 from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.canary import Canary
 from sensor.config import Config
@@ -37,6 +36,7 @@ from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
+from sensor.watch import Watch
 
 if TYPE_CHECKING:
     from sensor.containers.source import Source
@@ -45,22 +45,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
 _POLL_WAITING_S = 0.002  # while an event waits for its container
-_LOSSES_EVERY_S = 5.0
 _CANARY_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.7
-# Losses, by the counter's name: these mean that an exec, or a part of one, was not judged.
-LOSSES = {
-    "ring_full": "execs lost, the ring was full",
-    "args_lost": "parts of argv lost, the ring was full",
-    "call_failed": "execs lost, a tail call failed",
-    "no_scratch": "execs lost, no scratch memory",
-    "missed": "runs of the program skipped by the kernel",
-    "procs_full": "processes not kept in the table",
-    "args_error": "argv not readable",
-    "decode_errors": "records not decodable",
-    "pipeline_errors": "events not handled",
-    "incomplete": "argvs incomplete",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +93,7 @@ def run(
         if not sensor.pipeline.canary.await_(sensor.pump, _CANARY_TIMEOUT_S):
             raise ProbeError(
                 "the program is attached, but an exec of our own did not come through: "
-                f"{sensor.counters()}"
+                f"{dict(sensor.watch.counters())}"
             )
         say(sensor.ready_line)
         deadline = None if duration_s is None else time.monotonic() + duration_s
@@ -125,10 +111,9 @@ class _Sensor:
     outlet: AlertOutlet
     dispatcher: Dispatcher
     reloader: Reloader
+    watch: Watch
     ready_line: str
     next_tick: float = 0.0
-    next_loss_look: float = 0.0
-    losses_said: dict[str, int] = field(default_factory=dict)
 
     def pump(self, timeout_s: float) -> None:
         """One turn of the loop."""
@@ -152,35 +137,11 @@ class _Sensor:
                 self.next_tick = now + 1.0
                 self.pipeline.expire(time.time_ns())
                 self.outlet.tick()
-            if now >= self.next_loss_look:
-                self.next_loss_look = now + _LOSSES_EVERY_S
-                self.say_losses()
+                for document in self.watch.tick(now):
+                    self.dispatcher.submit(document, document["event"]["severity"])
             if self.dispatcher.closed_sinks():
                 _log.warning("standard output is closed: the sensor ends")
                 return
-
-    def say_losses(self) -> None:
-        """An alert when losses grew since the last one: what is lost must not be lost unseen."""
-        counts = self.counters()
-        losses = {name: counts[name] for name in LOSSES if counts.get(name)}
-        if losses == self.losses_said:
-            return
-        grown = {
-            name: count - self.losses_said.get(name, 0)
-            for name, count in losses.items()
-            if count != self.losses_said.get(name, 0)
-        }
-        self.losses_said = losses
-        what = ", ".join(f"{LOSSES[name]}: {count}" for name, count in grown.items())
-        document = notice(
-            "kernel_loss",
-            f"The sensor could not judge all execs ({what})",
-            severity="high",
-            time=time.time(),
-            details={"grown": grown, "total": losses},
-            common={"host": self.pipeline.host.fields()},
-        )
-        self.dispatcher.submit(document, document["event"]["severity"])
 
     def put_in_force(self, rules: RuleSet) -> None:
         """What is in the rings was let through by the old filter: the old rules judge it first."""
@@ -192,17 +153,12 @@ class _Sensor:
             "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
         )
 
-    def counters(self) -> dict[str, int]:
-        counts = self.probe.counters() | dict(self.pipeline.counts)
-        counts["incomplete"] = sum(decoder.incomplete for decoder in self.pipeline.decoders)
-        return counts
-
     def finish(self) -> Summary:
         """Takes what is left in the rings, lets the waiting go, and delivers."""
         self.pump(0)
         self.pipeline.flush()
         self.outlet.flush()
-        counts = self.counters()
+        counts = self.watch.counters()
         if not self.dispatcher.close(_CLOSE_TIMEOUT_S):
             _log.error("not every alert could be delivered: %s", self.dispatcher.counters())
         return Summary(
@@ -210,7 +166,7 @@ class _Sensor:
             filtered=counts["filtered"],
             alerts=self.outlet.alerts.total(),
             hidden=self.outlet.hidden.total(),
-            losses={name: counts[name] for name in LOSSES if counts.get(name)},
+            losses=self.watch.losses(),
         )
 
 
@@ -279,6 +235,12 @@ def _start(
         observer=observer,
         recorder=probe.recorder,
     )
+
+    def counters() -> dict[str, int]:
+        counts = probe.counters() | dict(pipeline.counts)
+        counts["incomplete"] = sum(decoder.incomplete for decoder in decoders)
+        return counts
+
     names = ", ".join(source.name for source in sources) or "the kernel alone (no socket)"
     return _Sensor(
         probe=probe,
@@ -286,6 +248,12 @@ def _start(
         pipeline=pipeline,
         outlet=outlet,
         dispatcher=dispatcher,
+        watch=Watch(
+            counters=counters,
+            canary=canary,
+            common={"host": host.fields()},
+            canary_interval_s=config.canary_interval_s,
+        ),
         reloader=Reloader(config, canary.literal, lambda loaded: _report(loaded, say)),
         ready_line=(
             f"sensor ready: kernel {host.kernel}, {len(rules.loaded.rules)} rules, "

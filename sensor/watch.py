@@ -1,0 +1,118 @@
+"""The sensor watches itself: losses that grow and a canary that does not come back are alerts.
+
+In: counters and the canary, about once a second. Out: notices for the alert stream, of high severity.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sensor.alerts.notice import notice
+from sensor.canary import Canary
+from sensor.ecs import Document
+
+_LOSSES_EVERY_S = 5.0
+# Losses, by the counter's name: an exec, or a part of one, was not judged.
+LOSSES = {
+    "ring_full": "execs lost, the ring was full",
+    "args_lost": "parts of argv lost, the ring was full",
+    "call_failed": "execs lost, a tail call failed",
+    "no_scratch": "execs lost, no scratch memory",
+    "missed": "runs of the program skipped by the kernel",
+    "procs_full": "processes not kept in the table",
+    "args_error": "argv not readable",
+    "decode_errors": "records not decodable",
+    "pipeline_errors": "events not handled",
+    "incomplete": "argvs incomplete",
+}
+
+
+@dataclass(slots=True)
+class Watch:
+    """For the loop's thread. Times are of a clock that never goes back.
+
+    `blind` is true from a canary that did not come through within `canary_timeout_s` until one does.
+    """
+
+    counters: Callable[[], Mapping[str, int]]
+    canary: Canary
+    common: Mapping[str, Any]
+    canary_interval_s: float
+    canary_timeout_s: float = 5.0
+    blind: bool = False
+    _losses: dict[str, int] = field(default_factory=dict)
+    _next_look: float = 0.0
+    _next_canary: float = 0.0
+    _sent_at: float | None = None
+    _awaited: int = 0
+
+    def losses(self) -> dict[str, int]:
+        """What was lost since the start, without zeros."""
+        counts = self.counters()
+        return {name: counts[name] for name in LOSSES if counts.get(name)}
+
+    def tick(self, now: float) -> list[Document]:
+        notices = self._watch_canary(now)
+        if now >= self._next_look:
+            self._next_look = now + _LOSSES_EVERY_S
+            notices += self._watch_losses()
+        return notices
+
+    def _watch_losses(self) -> list[Document]:
+        losses = self.losses()
+        grown = {
+            name: count - self._losses.get(name, 0)
+            for name, count in losses.items()
+            if count != self._losses.get(name, 0)
+        }
+        self._losses = losses
+        if not grown:
+            return []
+        what = ", ".join(f"{LOSSES[name]}: {count}" for name, count in grown.items())
+        return [
+            self._notice(
+                "kernel_loss",
+                f"The sensor could not judge all execs ({what})",
+                {"grown": grown, "total": losses},
+            )
+        ]
+
+    def _watch_canary(self, now: float) -> list[Document]:
+        if self._sent_at is not None:
+            came = self.canary.seen >= self._awaited
+            if came:
+                self._sent_at = None
+                if self.blind:
+                    self.blind = False
+                    return [self._notice("sight_regained", "The sensor sees execs again", {})]
+            elif now - self._sent_at >= self.canary_timeout_s:
+                self._sent_at = None
+                if not self.blind:
+                    self.blind = True
+                    seconds = self.canary_timeout_s
+                    text = f"The sensor is blind: an exec of its own did not come in {seconds:g} s"
+                    return [self._notice("blind", text, {"counters": dict(self.counters())})]
+            return []
+        if self.canary_interval_s and now >= self._next_canary:
+            self._next_canary = now + self.canary_interval_s
+            self._awaited = self.canary.seen + 1
+            self._sent_at = now
+            try:
+                self.canary.send()
+            except OSError as exc:
+                self._sent_at = None
+                return [self._notice("canary_failed", f"No canary can be started: {exc}", {})]
+        return []
+
+    def _notice(self, code: str, message: str, details: Mapping[str, Any]) -> Document:
+        return notice(
+            code,
+            message,
+            severity="high",
+            time=time.time(),
+            details=details,
+            common=self.common,
+        )
