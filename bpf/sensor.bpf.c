@@ -707,7 +707,8 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 		p->args_total = 0;
 		bpf_probe_read_kernel_str(p->comm, sizeof(p->comm), (void *)(task + OFF_TASK_COMM));
 		proc = sn_procs.lookup(&tgid);
-		if (proc) {
+		/* an argv that could not be read is not known, which is not the same as empty */
+		if (proc && (proc->args_len || !proc->args_total)) {
 			p->flags |= SENSOR_F_IN_TABLE;
 			p->args_total = proc->args_total;
 			bpf_probe_read_kernel(p->filename, sizeof(p->filename), proc->filename);
