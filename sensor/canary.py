@@ -23,6 +23,7 @@ class Canary:
         self._token = f"sensor-canary-{secrets.token_hex(8)}"
         self.sent = 0
         self.seen = 0
+        self.seen_at = 0.0
 
     @property
     def literal(self) -> bytes:
@@ -40,6 +41,7 @@ class Canary:
         if event.args is None or self._token not in event.args:
             return False
         self.seen += 1
+        self.seen_at = time.time()
         return True
 
     def await_(self, pump: Callable[[float], None], timeout_s: float) -> bool:

@@ -53,6 +53,12 @@ class Alerts(_Section, frozen=True):
     exceptions: list[str] = []
 
 
+class Metrics(_Section, frozen=True):
+    """Where `/metrics` and `/healthz/*` are served, as HOST:PORT; null serves nothing."""
+
+    listen: str | None = None
+
+
 class Config(_Section, frozen=True):
     """Everything that can be set."""
 
@@ -66,6 +72,7 @@ class Config(_Section, frozen=True):
     kernel: Kernel = Kernel()
     containers: Containers = Containers()
     alerts: Alerts = Alerts()
+    metrics: Metrics = Metrics()
 
 
 def load_config(path: Path | None) -> Config:

@@ -36,7 +36,8 @@ from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
-from sensor.watch import Watch
+from sensor.telemetry import Latency, Server, State
+from sensor.watch import LOSSES, Watch
 
 if TYPE_CHECKING:
     from sensor.containers.source import Source
@@ -95,6 +96,7 @@ def run(
                 "the program is attached, but an exec of our own did not come through: "
                 f"{dict(sensor.watch.counters())}"
             )
+        sensor.state.ready = True
         say(sensor.ready_line)
         deadline = None if duration_s is None else time.monotonic() + duration_s
         sensor.loop(stop, deadline)
@@ -112,6 +114,7 @@ class _Sensor:
     dispatcher: Dispatcher
     reloader: Reloader
     watch: Watch
+    state: State
     ready_line: str
     next_tick: float = 0.0
 
@@ -124,6 +127,7 @@ class _Sensor:
 
     def loop(self, stop: threading.Event, deadline: float | None) -> None:
         while not stop.is_set():
+            self.state.turned_at = time.monotonic()
             timeout_s = _POLL_WAITING_S if self.pipeline.is_waiting else _POLL_S
             now = time.monotonic()
             if deadline is not None:
@@ -139,6 +143,7 @@ class _Sensor:
                 self.outlet.tick()
                 for document in self.watch.tick(now):
                     self.dispatcher.submit(document, document["event"]["severity"])
+                self.state.blind = self.watch.blind
             if self.dispatcher.closed_sinks():
                 _log.warning("standard output is closed: the sensor ends")
                 return
@@ -241,6 +246,25 @@ def _start(
         counts["incomplete"] = sum(decoder.incomplete for decoder in decoders)
         return counts
 
+    latency = Latency()
+    outlet.latency = latency
+    reloader = Reloader(config, canary.literal, lambda loaded: _report(loaded, say))
+    reloader.note(rules.loaded)
+    state = State(
+        counters=counters,
+        losses=LOSSES,
+        alerts=lambda: dict(outlet.alerts),
+        hidden=lambda: dict(outlet.hidden),
+        resolutions=resolver.counters,
+        sinks=lambda: dispatcher.counters()["sinks"],
+        rules=lambda: reloader.counts,
+        latency=latency,
+        canary=canary,
+    )
+    if config.metrics.listen is not None:
+        server = Server(config.metrics.listen, state)
+        server.start()
+        stack.callback(server.close)
     names = ", ".join(source.name for source in sources) or "the kernel alone (no socket)"
     return _Sensor(
         probe=probe,
@@ -254,7 +278,8 @@ def _start(
             common={"host": host.fields()},
             canary_interval_s=config.canary_interval_s,
         ),
-        reloader=Reloader(config, canary.literal, lambda loaded: _report(loaded, say)),
+        reloader=reloader,
+        state=state,
         ready_line=(
             f"sensor ready: kernel {host.kernel}, {len(rules.loaded.rules)} rules, "
             f"containers from {names}, filter {rules.prefilter}, running as {user}, "

@@ -17,6 +17,7 @@ from sensor.alerts.exceptions import Exceptions
 from sensor.alerts.limits import Limiter
 from sensor.ecs import Document, matching_view
 from sensor.rules.rule import Rule
+from sensor.telemetry import Latency
 
 
 class AlertOutlet:
@@ -40,10 +41,12 @@ class AlertOutlet:
         self._collapser = collapser
         self._limiter = limiter
         self._clock = clock
+        self.latency: Latency | None = None
         self.alerts: Counter[str] = Counter()
         self.hidden: Counter[str] = Counter()
 
-    def alert(self, documents: tuple[Document, ...], rule: Rule) -> None:
+    def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> None:
+        """Takes a match; `time_ns` is when its last exec was, since the epoch."""
         now = self._clock()
         if self.exceptions.find(matching_view(documents[-1]), rule, now) is not None:
             self.hidden[rule.id] += 1
@@ -55,6 +58,8 @@ class AlertOutlet:
                 self._send([collapsed])
             else:
                 self._send(self._limiter.offer(collapsed, rule, now))
+        if self.latency is not None:
+            self.latency.add(self._clock() - time_ns / 1e9)
 
     def tick(self) -> None:
         """To be called about once a second: ends windows and intervals."""

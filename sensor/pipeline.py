@@ -34,7 +34,7 @@ _WAITING_MAX = 4096  # events put aside at once; beyond it they go on without me
 class Outlet(Protocol):
     """Where alerts go: limits, collapse and sinks lie behind it."""
 
-    def alert(self, documents: tuple[Document, ...], rule: Rule) -> None: ...
+    def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> None: ...
 
 
 class Recorder(Protocol):
@@ -127,7 +127,7 @@ class Pipeline:
         """Lets sequences end that wait for an event which does not come. About once a second."""
         for match in self.engine.expire(now_ns):
             self.counts["matches"] += 1
-            self.outlet.alert(match.documents, match.rule)
+            self.outlet.alert(match.documents, match.rule, now_ns)
 
     def _event(self, event: ExecEvent) -> None:
         identity = confirm(
@@ -166,7 +166,9 @@ class Pipeline:
         for match in self.engine.match(matching_view(document), event.time_ns):
             self.counts["matches"] += 1
             # Rules saw the view with all names; the alert carries the document itself.
-            self.outlet.alert((*match.documents[:-1], self._with_past(document, event)), match.rule)
+            self.outlet.alert(
+                (*match.documents[:-1], self._with_past(document, event)), match.rule, event.time_ns
+            )
 
     def _with_past(self, document: Document, event: ExecEvent) -> Document:
         """The document with what its cgroup did just before, once an alert wants it."""

@@ -67,12 +67,21 @@ class Reloader:
         self._thread: threading.Thread | None = None
         self._requested = False
         self._result: RuleSet | None = None
+        self.counts: dict[str, int] = {}
         self.done = 0
         self.failed = 0
 
     def request(self) -> None:
         """To be called from the signal's handler: only says that it is wanted."""
         self._requested = True
+
+    def note(self, loaded: LoadResult) -> None:
+        """Remember how many rules there are of each kind."""
+        self.counts = {
+            "loaded": len(loaded.rules),
+            "inactive": len(loaded.inactive),
+            "failed": len(loaded.errors),
+        }
 
     def take(self) -> RuleSet | None:
         """To be called each turn: a rule set that is ready to be put in force."""
@@ -97,6 +106,7 @@ class Reloader:
             return
         if isinstance(loaded, RuleSet):
             self._report(loaded.loaded)
+            self.note(loaded.loaded)
             self._result = loaded
             self.done += 1
         else:

@@ -95,6 +95,9 @@ def cli() -> None:
 @click.option(
     "--keep-privileges", is_flag=True, help="Stay root. Only for debugging: argv is the attacker's."
 )
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Serve /metrics and /healthz/{startup,live,ready} there."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say more about the sensor itself.")
 def run(
     config_path: Path | None,
@@ -107,6 +110,7 @@ def run(
     no_limit: bool,
     user: str | None,
     keep_privileges: bool,
+    listen: str | None,
     verbose: bool,
 ) -> None:
     """Start the sensor; alerts go to standard output, its own words to standard error."""
@@ -129,6 +133,7 @@ def run(
         strict=config.strict or strict,
         output=output or config.output,
         user=user or config.user,
+        metrics=replace(config.metrics, listen=listen) if listen else config.metrics,
         keep_privileges=config.keep_privileges or keep_privileges,
         containers=replace(config.containers, sockets=list(sockets))
         if sockets

@@ -39,7 +39,7 @@ class Outlet:
     def __init__(self) -> None:
         self.alerts: list[dict[str, Any]] = []
 
-    def alert(self, documents: tuple[dict[str, Any], ...], rule: Any) -> None:
+    def alert(self, documents: tuple[dict[str, Any], ...], rule: Any, time_ns: int) -> None:
         self.alerts.append(documents[-1])
 
     def needles(self) -> list[str]:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from datetime import datetime
 
 import pytest
 
@@ -19,6 +20,7 @@ MESSAGE = re.compile(rb"<(\d+)>1 (\S+) (\S+) (\S+) (\d+) (\S+) - @cee: (\{.*\})"
 
 
 def make(**options):
+    options = {"format": "rfc5424"} | options
     return SyslogSink(SyslogOptions(**options), "sinks[0]")
 
 
@@ -108,6 +110,17 @@ def test_a_message(alert, outgoing, rule):
     )
     assert host == socket.gethostname().encode()
     assert json.loads(body) == document
+
+
+def test_a_message_as_the_c_library_sends_it(alert, outgoing):
+    document = alert()
+
+    message = SyslogSink(SyslogOptions(), "k").message(outgoing(document)).decode()
+
+    match = re.fullmatch(r"<132>(\w{3} [ \d]\d \d\d:\d\d:\d\d) sensor\[\d+\]: @cee: (.*)", message)
+    local = datetime.fromisoformat(document["@timestamp"]).astimezone()
+    assert match[1] == f"Aug {local.day:2} {local:%H:%M:%S}"
+    assert json.loads(match[2]) == document
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""Metrics and health as a scraper and a probe see them, over a real socket."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sensor.canary import Canary
+from sensor.errors import ConfigurationError
+from sensor.telemetry import Latency, Server, State
+
+
+@pytest.fixture
+def state() -> State:
+    return State(
+        counters=lambda: {"execs": 10, "filtered": 7, "ring_full": 2},
+        losses={"ring_full": "", "args_lost": ""},
+        alerts=lambda: {"a-rule": 3},
+        hidden=dict,
+        resolutions=lambda: {"docker.found": 4},
+        sinks=lambda: {"stdout": {"delivered": 3, "closed": False}},
+        rules=lambda: {"loaded": 2, "inactive": 1, "failed": 0},
+        latency=Latency(),
+        canary=Canary(),
+        turned_at=time.monotonic(),
+    )
+
+
+@pytest.fixture
+def server(state: State) -> Iterator[Server]:
+    served = Server("127.0.0.1:0", state)
+    served.start()
+    yield served
+    served.close()
+
+
+def get(server: Server, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_metrics_say_what_was_counted(server: Server, state: State) -> None:
+    state.latency.add(0.002)
+    state.latency.add(7)
+    status, text = get(server, "/metrics")
+    assert status == 200
+    for line in (
+        "sensor_execs_total 10.0",
+        'sensor_losses_total{stage="ring_full"} 2.0',
+        'sensor_losses_total{stage="args_lost"} 0.0',
+        'sensor_alerts_total{rule_id="a-rule"} 3.0',
+        'sensor_container_resolutions_total{result="docker.found"} 4.0',
+        'sensor_sink_documents_total{result="delivered",sink="stdout"} 3.0',
+        'sensor_rules{state="inactive"} 1.0',
+        'sensor_alert_latency_seconds_bucket{le="0.0025"} 1.0',
+        'sensor_alert_latency_seconds_bucket{le="+Inf"} 2.0',
+        "sensor_alert_latency_seconds_count 2.0",
+    ):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("fields", "healthy"),
+    [
+        ({}, {"live"}),
+        ({"ready": True}, {"startup", "live", "ready"}),
+        ({"ready": True, "blind": True}, {"startup", "live"}),
+        ({"ready": True, "turned_at": -100.0}, {"startup"}),
+    ],
+)
+def test_the_three_probes_differ(
+    server: Server, state: State, fields: dict[str, Any], healthy: set[str]
+) -> None:
+    for name, value in fields.items():
+        setattr(state, name, value)
+    for kind in ("startup", "live", "ready"):
+        status, body = get(server, f"/healthz/{kind}")
+        assert (kind, status) == (kind, 200 if kind in healthy else 503)
+        assert json.loads(body)["status"] == ("ok" if kind in healthy else "failing")
+
+
+def test_anything_else_is_not_found(server: Server) -> None:
+    assert get(server, "/")[0] == 404
+    assert get(server, "/healthz/other")[0] == 404
+
+
+@pytest.mark.parametrize("listen", ["", "9000", "localhost:", "localhost:http", "h:99999"])
+def test_an_address_that_is_none(listen: str, state: State) -> None:
+    with pytest.raises(ConfigurationError, match=r"metrics\.listen"):
+        Server(listen, state)
