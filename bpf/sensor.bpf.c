@@ -261,9 +261,11 @@ static __always_inline u32 read_tty(u64 signal, u32 *major, u32 *minor)
 
 static __always_inline u32 next_state(struct sensor_bank *bank, u32 state, u8 byte)
 {
-	u32 class = bank->classes[byte] & (SENSOR_CLASSES - 1);
+	u64 row = (state & (SENSOR_STATES_MAX - 1)) * SENSOR_CLASSES;
 
-	return bank->next[(state & (SENSOR_STATES_MAX - 1)) * SENSOR_CLASSES + class];
+	/* else the compiler makes an OR of the sum, whose bounds the verifier of 6.1 cannot tell */
+	asm volatile("" : "+r"(row));
+	return bank->next[row + (bank->classes[byte] & (SENSOR_CLASSES - 1))];
 }
 
 /*
