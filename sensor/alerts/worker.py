@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LOG_INTERVAL = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
@@ -87,6 +89,9 @@ class Worker:
         self.errors = 0
         self.last_error = ""
         self._failing_since: float | None = None
+        self._told = False
+        self._quiet_until = 0.0
+        self._quiet_refusals_until = 0.0
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -243,16 +248,26 @@ class Worker:
 
     def _failed(self, reason: str) -> None:
         self.last_error = reason
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
+        if self._failing_since is not None:
+            return
+        self._failing_since = time.monotonic()
+        # A receiver that fails every now and then must not fill the log.
+        if self._failing_since >= self._quiet_until:
+            self._told = True
+            self._quiet_until = self._failing_since + _LOG_INTERVAL
             log.warning("sink=%s failing: %s", self.sink.name, reason)
 
     def _recovered(self) -> None:
         if self._failing_since is not None:
             seconds = time.monotonic() - self._failing_since
             self._failing_since = None
-            log.warning("sink=%s works again after %.1f s", self.sink.name, seconds)
+            if self._told:
+                self._told = False
+                log.warning("sink=%s works again after %.1f s", self.sink.name, seconds)
 
     def _complain(self, what: str, reason: str, count: int) -> None:
         self.last_error = reason
-        log.warning("sink=%s %s=%d first reason: %s", self.sink.name, what, count, reason)
+        now = time.monotonic()
+        if now >= self._quiet_refusals_until:
+            self._quiet_refusals_until = now + _LOG_INTERVAL
+            log.warning("sink=%s %s=%d first reason: %s", self.sink.name, what, count, reason)

@@ -23,7 +23,9 @@ class HttpSink(ConfiguredSink):
     """Posts each document, or with `ndjson` a batch of them."""
 
     def __init__(self, options: HttpOptions, key: str) -> None:
-        super().__init__(options, kind="http", batch_size=options.batch_size)
+        # One at a time is also what is sent a second time after a crash: one.
+        batch_size = options.batch_size if options.format == "ndjson" else 1
+        super().__init__(options, kind="http", batch_size=batch_size)
         self._format = options.format
         url = options.url
         authorization = options.authorization

@@ -94,10 +94,14 @@ class FileOptions(_Options, frozen=True, tag="file"):
 
 
 class SyslogOptions(_Options, frozen=True, tag="syslog"):
-    """RFC 5424 messages. `address` is a socket's path, or HOST:PORT for the other transports."""
+    """Syslog messages. `address` is a socket's path, or HOST:PORT for the other transports.
+
+    `format` is rfc5424 but on a local socket, where daemons expect what the C library sends: `local`.
+    """
 
     transport: Literal["unix", "udp", "tcp", "tls"] = "unix"
     address: str = "/dev/log"
+    format: Literal["rfc5424", "local"] | None = None
     facility: Annotated[int, msgspec.Meta(ge=0, le=23)] = 16
     app_name: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,48}$")] = "sensor"
     max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=1 << 20)] | None = None
@@ -106,7 +110,7 @@ class SyslogOptions(_Options, frozen=True, tag="syslog"):
 
 
 class HttpOptions(_Options, frozen=True, tag="http"):
-    """A POST for each document, or one for several lines of JSON with `format: ndjson`.
+    """A POST for each document, or one for `batch_size` lines of JSON with `format: ndjson`.
 
     A webhook's address is itself a secret with many services, and so may be one here.
     """

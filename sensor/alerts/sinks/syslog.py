@@ -1,6 +1,7 @@
-"""Alerts over syslog: RFC 5424 messages on a local socket, UDP, TCP (RFC 6587) or TLS (RFC 5425).
+"""Alerts over syslog: RFC 5424 messages over UDP, TCP (RFC 6587), TLS (RFC 5425) or a local socket.
 
-The message is the document as JSON behind the cookie `@cee:`, which rsyslog and syslog-ng read fields
+On a local socket the older form is sent by default, which is what the C library sends: rsyslog and
+journald read RFC 5424 there only when they are told to, and otherwise take the header for text. The message is the document as JSON behind the cookie `@cee:`, which rsyslog and syslog-ng read fields
 from. A document that is too long for the transport is sent in a short form.
 """
 
@@ -10,6 +11,7 @@ import contextlib
 import os
 import re
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from sensor.alerts.encode import encode
@@ -31,6 +33,7 @@ _DEBUG = 7
 # should not have to be put together from many packets.
 _MAX_BYTES = {"unix": 8000, "udp": 2000, "tcp": 8000, "tls": 8000}
 _DEFAULT_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _NOT_PRINTABLE = re.compile(r"[^!-~]")
 
 
@@ -42,6 +45,8 @@ class SyslogSink(ConfiguredSink):
         self._options = options
         self._max_bytes = options.max_bytes or _MAX_BYTES[options.transport]
         self._hostname = _printable(socket.gethostname(), 255)
+        local_by_default = "local" if options.transport == "unix" else "rfc5424"
+        self._local = (options.format or local_by_default) == "local"
         self._socket: socket.socket | None = None
         self._stream = options.transport in ("tcp", "tls")
         if options.transport != "unix":
@@ -69,21 +74,26 @@ class SyslogSink(ConfiguredSink):
         return DELIVERED
 
     def message(self, item: Outgoing) -> bytes:
-        """Make one RFC 5424 message."""
+        """Make one message, in at most as many bytes as the transport takes."""
         document = item.document
         severity = _SEVERITIES[severity_word(document)] if item.is_alert else _DEBUG
-        header = (
-            f"<{self._options.facility * 8 + severity}>1 "
-            f"{_printable(text(document, '@timestamp'), 32)} {self._hostname} "
-            f"{self._options.app_name} {os.getpid()} {'alert' if item.is_alert else 'event'} - "
-        ).encode()
+        priority = self._options.facility * 8 + severity
+        time_ = text(document, "@timestamp")
+        if self._local:
+            header = f"<{priority}>{_local_time(time_)} {self._options.app_name}[{os.getpid()}]: "
+        else:
+            kind = "alert" if item.is_alert else "event"
+            header = (
+                f"<{priority}>1 {_printable(time_, 32)} {self._hostname} "
+                f"{self._options.app_name} {os.getpid()} {kind} - "
+            )
         body = item.payload
         if len(header) + len(body) + 6 > self._max_bytes:
             for limit in (128, 32, 8):
                 body = encode(compact(document, limit))
                 if len(header) + len(body) + 6 <= self._max_bytes:
                     break
-        return header + b"@cee: " + body
+        return header.encode() + b"@cee: " + body
 
     def close(self) -> None:
         """Close the connection."""
@@ -164,6 +174,16 @@ def _split(address: str, default_port: int, key: str) -> tuple[str, int]:
     if match is None or not 0 < port < 65_536:
         raise ConfigurationError(f"{key}.address: not like HOST:PORT: {address!r}")
     return match[1] or match[2], port
+
+
+def _local_time(value: str) -> str:
+    """A time as `Aug 21 12:00:00`, in the zone of this machine and in English."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = datetime.now(UTC)
+    local = moment.astimezone()
+    return f"{_MONTHS[local.month - 1]} {local.day:2} {local:%H:%M:%S}"
 
 
 def _printable(value: str, limit: int) -> str:
