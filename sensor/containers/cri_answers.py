@@ -30,6 +30,7 @@ _KUBELET: Final = "/var/lib/kubelet/"  # volumes it makes itself: not the host's
 _STATES: Final = frozenset({0, 1})  # created, running
 _RUNNING: Final = 1
 _READY: Final = 0
+_NODE: Final = 2
 
 
 class _Capabilities(msgspec.Struct, gc=False):
@@ -81,8 +82,12 @@ class Info(msgspec.Struct, rename="camel", gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
+    """What its sandbox says of a pod; the modes are None where the runtime does not say."""
+
     ip: str | None
     labels: dict[str, str]
+    network_mode: str | None
+    pid_mode: str | None
 
 
 def info_of(answer: Any, source: str) -> Info:
@@ -95,7 +100,15 @@ def info_of(answer: Any, source: str) -> Info:
 
 def pod_of(status: Any) -> Pod:
     """Read a PodSandboxStatus."""
-    return Pod(ip=bounded_text(status.network.ip, 64), labels=bounded_labels(status.labels)[0])
+    options = (
+        status.linux.namespaces.options if status.linux.namespaces.HasField("options") else None
+    )
+    return Pod(
+        ip=bounded_text(status.network.ip, 64),
+        labels=bounded_labels(status.labels)[0],
+        network_mode=None if options is None else ("host" if options.network == _NODE else "pod"),
+        pid_mode=None if options is None else ("host" if options.pid == _NODE else "private"),
+    )
 
 
 def listed(
@@ -146,8 +159,8 @@ def container_of(
         host_mounts=bounded_list(
             _mount(mount) for mount in status.mounts if not mount.host_path.startswith(_KUBELET)
         ),
-        network_mode=_mode(spec, "network", "pod"),
-        pid_mode=_mode(spec, "pid", "private"),
+        network_mode=(pod and pod.network_mode) or _mode(spec, "network", "pod"),
+        pid_mode=(pod and pod.pid_mode) or _mode(spec, "pid", "private"),
         cap_add=bounded_list(added or ()) if context else None,
         pod_ip=pod.ip if pod else None,
         pod_labels=pod.labels if pod else None,
@@ -169,8 +182,8 @@ def sandbox_of(status: Any, info: Info, pod: Pod, *, source: str, runtime: str |
         ip=pod.ip,
         command=_command(spec),
         pid=info.pid if status.state == _READY else 0,
-        network_mode=_mode(spec, "network", "pod"),
-        pid_mode=_mode(spec, "pid", "private"),
+        network_mode=pod.network_mode or _mode(spec, "network", "pod"),
+        pid_mode=pod.pid_mode or _mode(spec, "pid", "private"),
         pod_uid=bounded_text(status.metadata.uid, 64),
         pod_name=bounded_text(status.metadata.name, 256),
         pod_namespace=bounded_text(status.metadata.namespace, 256),
@@ -244,7 +257,11 @@ def _mount(mount: Any) -> str:
 
 
 def _mode(spec: _Spec, namespace: str, own: str) -> str | None:
-    """Tell a shared namespace from one of the pod's: a spec lists only those that are not shared."""
+    """Tell the host's namespace from another: a spec lists only those that are not the host's.
+
+    (A container joins its pod's by path, so it lists one even where the pod has the host's: the
+    sandbox's word comes first.)
+    """
     if spec.linux is None or spec.linux.namespaces is None:
         return None
     return own if any(ns.type == namespace for ns in spec.linux.namespaces) else "host"

@@ -45,7 +45,11 @@ _IDLE_S: Final = 60.0
 # Events made while the stream was being opened are told again; dockerd keeps the last 256.
 _OVERLAP_S: Final = 2.0
 _MAX_IMAGES: Final = 256
-_LIST_FILTER: Final = '{"status":["created","restarting","running","paused"]}'
+# Podman answers a state that it does not know with an error.
+_LIST_FILTER: Final = {
+    "docker": '{"status":["created","restarting","running","paused"]}',
+    "podman": '{"status":["created","initialized","running","paused"]}',
+}
 _EVENT_FILTER: Final = '{"type":["container"]}'
 
 
@@ -141,7 +145,7 @@ class DockerSource:
             raise SourceError(f"{self.name}: the event stream ended")
 
     def _list(self, connection: _Connection) -> tuple[Container, ...]:
-        parameters = {"all": "1", "filters": _LIST_FILTER}
+        parameters = {"all": "1", "filters": _LIST_FILTER[connection.runtime]}
         body = connection.get("/containers/json", MAX_LIST_BYTES, parameters)
         found = answers.decode(body or b"[]", list[answers.Listed], self.name)
         return answers.listed(found, source=self.name, runtime=connection.runtime)
@@ -250,7 +254,8 @@ class _Connection:
 
     def _check(self, response: requests.Response) -> None:
         if response.status_code != requests.codes.ok:
-            raise SourceError(f"{self._name}: HTTP status {response.status_code}")
+            said = next(self.chunks(response), b"")[:160].decode(errors="replace")
+            raise SourceError(f"{self._name}: HTTP status {response.status_code}: {said}")
 
     def _failure(self, error: Exception) -> SourceError:
         # requests wraps a read that times out in a body as a ConnectionError.

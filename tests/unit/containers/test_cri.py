@@ -187,6 +187,20 @@ def test_what_cri_o_says_otherwise_is_understood(runtime: Runtime, source: CriSo
     ) == (False, None, "host", "host")
 
 
+def test_a_pod_in_the_node_s_namespaces_shows_it_on_its_containers(
+    runtime: Runtime, source: CriSource
+) -> None:
+    """Their own specs list a namespace all the same: the one they join."""
+    runtime.answers["ContainerStatus"] = status(CONTAINERD_INFO)
+    pod = sandbox()
+    pod.status.linux.namespaces.options.network = 2
+    pod.status.linux.namespaces.options.pid = 2
+    runtime.answers["PodSandboxStatus"] = pod
+    found = source.look_up(A)
+    assert found is not None
+    assert (found.network_mode, found.pid_mode) == ("host", "host")
+
+
 def test_a_pod_s_sandbox_is_known_by_its_id(runtime: Runtime, source: CriSource) -> None:
     runtime.answers["PodSandboxStatus"] = sandbox()
     found = source.look_up(P)
