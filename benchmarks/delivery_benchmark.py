@@ -1,0 +1,243 @@
+"""How long an alert takes to standard output, undisturbed and while other sinks are in trouble.
+
+    python benchmarks/delivery_benchmark.py [--alerts 1000] [--rounds 3]
+
+Each case submits alerts at a steady pace to a dispatcher whose standard output is a pipe that another
+process reads, and reports the time of the call itself and the time until the reader had the line. All
+cases run in turn, round after round; the ratios are to the same set-up with nothing in trouble, in the
+same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.encode import encode
+from sensor.alerts.sinks.options import build_sinks
+from sensor.alerts.sinks.protocol import Outgoing, Sink
+from sensor.alerts.sinks.stdout import StdoutSink
+from sensor.alerts.spool import Spool
+
+PACE_S = 0.002
+
+READER = """
+import json, sys, time
+taken = []
+for line in sys.stdin.buffer:
+    now = time.monotonic_ns()
+    taken.append(now - json.loads(line)["sent"])
+print(json.dumps(taken))
+"""
+
+ALERT: dict[str, Any] = {
+    "@timestamp": "2026-08-21T12:00:00.123456Z",
+    "event": {"kind": "alert", "severity": 47, "category": ["process"], "type": ["start"]},
+    "rule": {"id": "keys-searched", "name": "Keys searched"},
+    "process": {
+        "pid": 4321,
+        "name": "grep",
+        "executable": "/usr/bin/grep",
+        "args": ["grep", "-r", "aws_secret_access_key", "/srv", *["x" * 50] * 20],
+        "parent": {"pid": 4300, "name": "bash", "args": ["bash"]},
+    },
+    "container": {"id": "5f" * 32, "name": "web", "labels": {"com.example.team": "shop"}},
+}
+
+
+@contextmanager
+def webhook() -> Iterator[str]:
+    """A receiver that answers at once, in a process of its own."""
+    code = f"import runpy; runpy.run_path({__file__!r})['serve']()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+        process.kill()
+
+
+def serve() -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port that takes connections and never reads or answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Blocked(StdoutSink):
+    """Another output, whose reader does not read."""
+
+    name = "blocked"
+
+
+def undisturbed(_: ExitStack) -> tuple[list[Sink], Spool | None]:
+    return [], None
+
+
+def with_spool(stack: ExitStack, sinks: list[Sink], **options: Any) -> tuple[list[Sink], Spool]:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    return sinks, Spool(Path(folder), sinks, **options)
+
+
+def http_well(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    sinks = build_sinks(
+        [{"type": "http", "url": stack.enter_context(webhook()), "format": "ndjson"}]
+    )
+    return with_spool(stack, sinks)
+
+
+def http_deaf(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    url = f"http://127.0.0.1:{stack.enter_context(deaf())}/"
+    return with_spool(stack, build_sinks([{"type": "http", "url": url, "timeout": 0.5}]))
+
+
+def http_refused(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    url = f"http://127.0.0.1:{closed_port()}/"
+    return with_spool(stack, build_sinks([{"type": "http", "url": url}]))
+
+
+def syslog_deaf(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    address = f"127.0.0.1:{stack.enter_context(deaf())}"
+    sink = {"type": "syslog", "transport": "tcp", "address": address, "timeout": 0.5}
+    return with_spool(stack, build_sinks([sink]))
+
+
+def spool_full(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    sinks, _ = http_refused(stack)
+    return with_spool(stack, sinks, max_bytes=100_000)
+
+
+def disk_full(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    url = f"http://127.0.0.1:{closed_port()}/"
+    sinks, spool = with_spool(stack, build_sinks([{"type": "http", "url": url}]))
+    database = spool._writer  # noqa: SLF001 - the one way to a full disk without root
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    return sinks, spool
+
+
+def queue_full(stack: ExitStack) -> tuple[list[Sink], Spool | None]:
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+    return [Blocked(fd=writer)], None
+
+
+Case = Callable[[ExitStack], tuple[list[Sink], Spool | None]]
+# What each is compared with: the case above it that begins without "…".
+CASES: dict[str, Case] = {
+    "standard output alone": undisturbed,
+    "… another output's queue is full": queue_full,
+    "with a spool and a webhook that answers": http_well,
+    "… the webhook never answers": http_deaf,
+    "… the webhook is down": http_refused,
+    "… a syslog receiver never reads": syslog_deaf,
+    "… the spool is full and drops": spool_full,
+    "… the disk is full": disk_full,
+}
+
+
+def measure(case: Case, alerts: int) -> tuple[list[int], list[int]]:
+    """Times in nanoseconds: of the calls, and until the reader had each line."""
+    with ExitStack() as stack:
+        # A process of its own: a thread here would hold up what is measured.
+        reader = subprocess.Popen(
+            [sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        sinks, spool = case(stack)
+        dispatcher = Dispatcher([StdoutSink(fd=reader.stdin.fileno()), *sinks], spool=spool)
+        dispatcher.start()
+        if case is queue_full:
+            blocked = dispatcher._workers[1]  # noqa: SLF001 - filled past its bound at once
+            for number in range(12_000):
+                blocked.offer(Outgoing(payload=encode(ALERT | {"n": number}), severity=47))
+        calls: list[int] = []
+        pause = threading.Event()
+        for number in range(alerts):
+            document = ALERT | {"event": ALERT["event"] | {"id": str(number)}}
+            document["sent"] = start = time.monotonic_ns()
+            dispatcher.submit(document, 47)
+            calls.append(time.monotonic_ns() - start)
+            pause.wait(PACE_S)
+        dispatcher.close(0.2)
+        reader.stdin.close()
+        taken = json.loads(reader.stdout.read())
+        reader.wait()
+    assert len(taken) == alerts
+    return calls, taken
+
+
+def quantiles(values: list[int]) -> tuple[float, float]:
+    """The median and the 99th percentile, in microseconds."""
+    cuts = statistics.quantiles(values, n=100)
+    return cuts[49] / 1000, cuts[98] / 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--alerts", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    results: dict[str, list[tuple[float, ...]]] = {name: [] for name in CASES}
+    for _ in range(options.rounds):
+        base = (0.0, 0.0)
+        for name, case in CASES.items():
+            gc.collect()
+            calls, taken = measure(case, options.alerts)
+            call, line = quantiles(calls), quantiles(taken)
+            if not name.startswith("…"):
+                base = line
+            results[name].append((*call, *line, line[0] / base[0], line[1] / base[1]))
+    print(
+        "| case | call p50 µs | call p99 µs | line p50 µs | line p99 µs | p50 ratio | p99 ratio |"
+    )
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name, rows in results.items():
+        middle = [statistics.median(column) for column in zip(*rows, strict=True)]
+        cells = [
+            *(f"{value:.0f}" for value in middle[:4]),
+            *(f"{value:.2f}" for value in middle[4:]),
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
