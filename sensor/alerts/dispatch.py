@@ -6,6 +6,7 @@ first and shown after that, so that nothing that was shown can be missing from a
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sensor.alerts.sinks.protocol import Sink
     from sensor.alerts.spool import Spool
     from sensor.alerts.worker import Backoff
+
+log = logging.getLogger(__name__)
 
 _NOTICE_INTERVAL = 60.0
 
@@ -51,7 +54,9 @@ class Dispatcher:
             from sensor.alerts.journal import Journal  # noqa: PLC0415 - only with a spool
 
             self._journal = Journal(spool, self._workers)
+        self._rendered = any(sink.rendered for sink in sinks)
         self._submitted = 0
+        self._unencodable = 0
         self._lost_told = 0
         self._next_notice = 0.0
 
@@ -69,12 +74,20 @@ class Dispatcher:
         not to be changed afterwards.
         """
         self._submitted += 1
+        try:
+            payload = encode(document)
+        except (TypeError, ValueError, RecursionError):
+            # Not what any stage makes; one document must not end detection.
+            self._unencodable += 1
+            log.exception("a document that is no JSON was dropped")
+            return
         event = document.get("event")
         item = Outgoing(
-            payload=encode(document),
+            payload=payload,
             severity=severity,
             is_alert=isinstance(event, dict) and event.get("kind") == "alert",
-            submitted=document,
+            # Of many that wait, the dicts would take several times the memory of the lines.
+            submitted=document if self._rendered else None,
         )
         if self._journal is not None:
             self._journal.put(item)
@@ -112,11 +125,12 @@ class Dispatcher:
     def counters(self) -> dict[str, Any]:
         """Count documents since the start.
 
-        `submitted`; for each of `sinks` what its worker counted; `journal` and `spool` where there is
+        `submitted`; `unencodable`; for each of `sinks` what its worker counted; `journal` and `spool` where there is
         one.
         """
         counters: dict[str, Any] = {
             "submitted": self._submitted,
+            "unencodable": self._unencodable,
             "sinks": {worker.sink.name: worker.counters() for worker in self._workers},
         }
         if self._journal is not None and self._spool is not None:
@@ -146,6 +160,7 @@ class Dispatcher:
     def _lost(self) -> dict[str, int]:
         """How many documents were lost so far, by where."""
         lost = {worker.sink.name: worker.dropped for worker in self._workers}
+        lost["encoding"] = self._unencodable
         if self._journal is not None and self._spool is not None:
             lost["journal"] = self._journal.dropped
             lost["spool"] = self._spool.lost

@@ -117,7 +117,7 @@ class Journal:
         self._busy_since = time.monotonic()
         try:
             self._spool.append(items)
-        except BacklogError as error:
+        except Exception as error:  # noqa: BLE001 - the alerts must go on; counted as unspooled
             self._refused(items, error)
         else:
             if self._failing:
@@ -130,11 +130,12 @@ class Journal:
         for item in items:
             self._show(item)
 
-    def _refused(self, items: list[Outgoing], error: BacklogError) -> None:
+    def _refused(self, items: list[Outgoing], error: Exception) -> None:
         self.unspooled += len(items)
         if not self._failing:
             self._failing = True
-            log.error("%s; alerts go to the sinks from memory", error)
+            expected = isinstance(error, BacklogError)
+            log.error("%s; alerts go to the sinks from memory", error, exc_info=not expected)
         for item in items:
             for worker in self._durable:
                 worker.offer(item)

@@ -18,7 +18,7 @@ class Outbox:
     `put` never blocks: the lock is held for a few instructions only, by either side.
     """
 
-    def __init__(self, *, max_items: int = 10_000, max_bytes: int = 32 << 20) -> None:
+    def __init__(self, *, max_items: int = 10_000, max_bytes: int = 16 << 20) -> None:
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._condition = threading.Condition(threading.Lock())

@@ -12,6 +12,7 @@ class ConfiguredSink:
     """A sink made from options. Its documents outlive the sensor, where there is a spool."""
 
     durable = True
+    rendered = False
 
     def __init__(self, options: Options, *, kind: str, batch_size: int) -> None:
         self.name = options.name or kind

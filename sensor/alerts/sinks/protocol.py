@@ -97,6 +97,10 @@ class Sink(Protocol):
         """Whether what is on its way to this sink outlives the sensor, where there is a spool."""
 
     @property
+    def rendered(self) -> bool:
+        """Whether it wants `Outgoing.submitted`, with the bytes that are no UTF-8."""
+
+    @property
     def batch_size(self) -> int:
         """The most documents one call of `deliver` takes."""
 

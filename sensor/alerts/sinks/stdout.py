@@ -24,6 +24,7 @@ class StdoutSink:
         self, *, output: Literal["json", "text"] = "json", color: bool = False, fd: int = 1
     ) -> None:
         self._output = output
+        self.rendered = output == "text"
         self._color = color
         self._fd = fd
 

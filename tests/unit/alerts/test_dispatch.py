@@ -27,6 +27,7 @@ class MemorySink:
     """A receiver whose answers the test decides; `answer` may raise, block or refuse."""
 
     durable = True
+    rendered = False
 
     def __init__(self, name="memory", *, batch_size=10, answer=None):
         self.name = name
@@ -258,6 +259,19 @@ def test_queue_is_bounded_in_bytes_but_takes_one_large_document():
     assert [each.document["n"] for each in outbox.put(item(1, size=60))] == [0]
     assert outbox.put(item(2, size=40)) == []
     assert [each.document["n"] for each in outbox.put(item(3, size=1))] == [1]
+
+
+def test_a_document_that_is_no_json_is_counted_and_ends_nothing(caplog):
+    sink = MemorySink()
+    dispatcher = Dispatcher([sink])
+    dispatcher.start()
+
+    dispatcher.submit({"n": object()}, 47)
+    dispatcher.submit(numbered(1), 47)
+
+    assert dispatcher.close(10)
+    assert sink.received == [1]
+    assert dispatcher.counters()["unencodable"] == 1
 
 
 def test_stdout_writes_one_json_line_per_alert(alert):

@@ -31,6 +31,7 @@ class Receiver:
     """A durable sink that keeps what it gets; while `down` is set it fails."""
 
     durable = True
+    rendered = False
     batch_size = 50
 
     def __init__(self, name="a", least=0, durable=True):
