@@ -53,6 +53,7 @@ class Feed:
         self._ahead: deque[str] = deque()
         self._queued: dict[str, bool] = {}  # id -> is urgent
         self._busy_since: float | None = None
+        self._busy_with: str | None = None
         self._down: str | None = None
         self._changes = 0
         self._is_up = True
@@ -88,6 +89,16 @@ class Feed:
                 self._wake.notify()
             return True
 
+    def is_asking(self, container_id: str) -> bool:
+        """Tell whether an answer for this id may come soon."""
+        with self._wake:
+            asking = container_id == self._busy_with or container_id in self._queued
+        return asking and self.trouble() is None
+
+    def was_heard(self) -> None:
+        """The answer is where it can be found: whoever waits for it need not wait any more."""
+        self._busy_with = None
+
     def counts(self) -> dict[str, int]:
         """Return counts by what happened: `lookup.found`, `watch.create`, `failed.timeout`, …."""
         with self._counting:
@@ -114,6 +125,7 @@ class Feed:
                 if self._queued.get(container_id) is not is_urgent:
                     continue
                 del self._queued[container_id]
+                self._busy_with = container_id
             self._busy_since = self._clock()
             outcome, container, reason = self._look_up(container_id)
             self._busy_since = None
@@ -154,6 +166,8 @@ class Feed:
                     return
                 self._count_failure(error)
                 self._count("watch.lost")
+                if not isinstance(error, SourceGarbageError):
+                    self._down = str(error)
                 if self._is_up:  # said once, not at each attempt
                     log.warning("source=%s lost: %s", self.name, error)
                 self._is_up = False

@@ -48,14 +48,17 @@ class Resolution:
 
     "resolved" has a `container`; if that is not complete, `reason` says what it was made from.
     "pending": asked for, or never asked. "not_found": every source answered and none knows it.
-    "unavailable": no source, or one that might know does not answer. `elapsed_ms` is the time since
-    it was first asked for. `disagreement`: one text for each field about which sources differ.
+    "unavailable": no source, or one that might know does not answer. `may_improve`: an answer that
+    says more is on its way, or would be if it were asked for, so that a short wait is worth it.
+    `elapsed_ms` is the time since it was first asked for. `disagreement`: one text for each field
+    about which sources differ.
     """
 
     state: ResolutionState
     container: Container | None = None
     source: str | None = None
     reason: str | None = None
+    may_improve: bool = False
     elapsed_ms: float = 0.0
     disagreement: tuple[str, ...] = ()
 
@@ -229,6 +232,7 @@ class Resolver:
             container=container,
             source="+".join(said.source for said in told),
             reason=None if container.complete else "not_inspected",
+            may_improve=not container.complete and self._is_asking(container_id),
             elapsed_ms=self._elapsed_ms(pending),
             disagreement=disagreements(told) if len(told) > 1 else (),
         )
@@ -241,7 +245,7 @@ class Resolver:
             return remembered
         pending = self._pending.get(container_id)
         if pending is None:
-            return Resolution(state="pending", reason="not_asked")
+            return Resolution(state="pending", reason="not_asked", may_improve=True)
         failures = dict(pending.failures)
         for name in pending.open:
             trouble = self._feeds[name].trouble()
@@ -249,7 +253,15 @@ class Resolver:
                 failures[name] = trouble
         state: ResolutionState = "unavailable" if failures else "pending"
         reason = "; ".join(failures.values()) or "look_up_under_way"
-        return Resolution(state=state, reason=reason, elapsed_ms=self._elapsed_ms(pending))
+        return Resolution(
+            state=state,
+            reason=reason,
+            may_improve=not failures,
+            elapsed_ms=self._elapsed_ms(pending),
+        )
+
+    def _is_asking(self, container_id: str) -> bool:
+        return any(feed.is_asking(container_id) for feed in self._feeds.values())
 
     def _remembered(self, container_id: str) -> Resolution | None:
         negative = self._negative.get(container_id)
@@ -292,6 +304,7 @@ class Resolver:
     ) -> None:
         if container is not None:
             self._store.put(container)
+        feed.was_heard()
         with self._wake:
             pending = self._pending.get(container_id)
             if pending is None:
@@ -343,7 +356,8 @@ class Resolver:
 
     def _call_back(self, container_id: str, pending: _Pending) -> None:
         resolution = self._known(container_id) or self._unknown(container_id)
-        resolution = replace(resolution, elapsed_ms=self._elapsed_ms(pending))
+        elapsed_ms = self._elapsed_ms(pending)
+        resolution = replace(resolution, may_improve=False, elapsed_ms=elapsed_ms)
         self._calls.extend((callback, resolution) for callback in pending.callbacks)
         self._wake.notify()
 

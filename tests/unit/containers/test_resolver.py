@@ -80,6 +80,20 @@ def test_an_event_names_a_container_although_it_is_gone_when_it_is_asked_for(sta
     ) == ("resolved", "web", "not_inspected")
 
 
+def test_a_wait_is_worth_it_only_while_an_answer_is_on_its_way(start: Start) -> None:
+    gate = threading.Event()
+    source = MemorySource("docker", gate=gate)
+    resolver = start(source)
+    assert resolver.get(WEB.id).may_improve  # never asked for
+    partial = replace(WEB, complete=False)
+    source.tell([Change(kind="create", containers=(partial,))])
+    assert resolver.get(WEB.id).may_improve  # its inspection is under way
+    gate.set()
+    late(resolver, WEB.id).get(timeout=LONG_S)  # asked once more, and in vain
+    found = resolver.get(WEB.id)
+    assert (found.state, found.may_improve) == ("resolved", False)
+
+
 def test_what_no_source_knows_is_said_and_remembered(start: Start) -> None:
     source = MemorySource("docker")
     resolver = start(source)
