@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sensor.alerts.exception_match import images, scripts
-from sensor.alerts.fields import get, text
+from sensor.alerts.fields import get, text, texts
 from sensor.errors import SensorError
 
 _WILDCARD = re.compile(r"[*?]")
@@ -20,6 +20,8 @@ _LASTING_LABELS = (
     "io.kubernetes.pod.namespace",
 )
 _MAX_COMMAND_LINE = 256
+_MAX_ARGUMENT = 128
+_MAX_ARGS = 16
 
 
 def suggest(
@@ -56,8 +58,10 @@ def suggest(
     command_line = text(alert, "process.command_line")
     # Bytes that are not UTF-8 are written as escapes in an alert, and are no escapes in an event.
     clean = not get(alert, "sensor.args_base64")
-    if clean and len(command_line) <= _MAX_COMMAND_LINE:
+    if clean and command_line and len(command_line) <= _MAX_COMMAND_LINE:
         add("command_line", "process.command_line", command_line)
+    elif args := _telling(texts(alert, "process.args")):
+        entry["args"] = args
     if script := next((each for each in scripts(alert) if each.startswith("/")), ""):
         entry["script"] = script.replace("*", "?")
     add("user", "user.name", text(alert, "user.name") or text(alert, "user.id"))
@@ -85,6 +89,19 @@ def suggest(
     if literal:
         entry["condition"] = " and ".join(f"{field} == {_quote(each)}" for field, each in literal)
     return entry
+
+
+def _telling(args: list[str]) -> list[str]:
+    """Of an argv too long to be written down: the arguments that can be, each once."""
+    short = [
+        argument
+        for argument in args
+        if 0 < len(argument) <= _MAX_ARGUMENT
+        and argument.isprintable()
+        and not _WILDCARD.search(argument)
+        and "\\x" not in argument  # may be a byte that was not UTF-8
+    ]
+    return list(dict.fromkeys(short))[:_MAX_ARGS]
 
 
 def _identifier(alert: dict[str, Any]) -> str:

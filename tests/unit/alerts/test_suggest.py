@@ -70,6 +70,27 @@ def test_wildcards_in_an_argument_are_compared_as_they_are(alert, document):
     assert not hides(entry, document("find", "/", "-name", 'a"b\\x.aws/credentials'))
 
 
+def test_a_padded_argv_still_gives_a_narrow_proposal(alert, document):
+    args = ("grep", "x" * 80_000, "aws_secret_access_key", "/srv")
+
+    entry = propose(alert(*args))
+
+    assert entry["args"] == ["grep", "aws_secret_access_key", "/srv"]
+    assert hides(entry, document(*args))
+    assert not hides(entry, document("grep", "x" * 80_000, "another", "/srv"))
+
+
+def test_bytes_that_are_no_utf8_are_left_open(alert, document):
+    event = document("grep", "key", "\udcff")
+    seen = alert("grep", "key", "\\xff")
+    seen["sensor"] = seen["sensor"] | {"args_base64": ["Z3JlcA==", "a2V5", "/w=="]}
+
+    entry = propose(seen)
+
+    assert entry["args"] == ["grep", "key"]
+    assert hides(entry, event)
+
+
 def test_the_script_that_started_it(alert, document):
     event = alert()
     event["process"] = event["process"] | {
