@@ -1,13 +1,16 @@
 """The syntax tree of an EQL query, as plain values.
 
 In: nothing; `parse.py` builds these. Out: frozen dataclasses that pickle, compare by meaning (where a
-node stood in the text does not count) and print back to EQL with `to_eql`.
+node stood in the text does not count) and print back to EQL (`printer.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -164,3 +167,20 @@ class Query(Node):
     body: EventFilter | Sequence
     pipes: tuple[Pipe, ...] = ()
     text: str = field(default="", compare=False, repr=False)
+
+
+def is_null(node: Expression) -> bool:
+    """Tell the literal null."""
+    return isinstance(node, Literal) and node.value is None
+
+
+def fields_of(node: Node) -> Iterator[Field]:
+    """Give every field below a node, from left to right, as often as it stands there."""
+    if isinstance(node, Field):
+        yield node
+        return
+    for name in node.__dataclass_fields__:
+        value = getattr(node, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Node):
+                yield from fields_of(part)

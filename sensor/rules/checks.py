@@ -15,8 +15,6 @@ from sensor.rules.functions import ANY, BOOLEAN, FUNCTIONS, NUMBER, STRING, Func
 from sensor.rules.live import impossible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sensor.rules.schema import Schema
 
 NULL = "null"
@@ -77,18 +75,6 @@ def _replay_only(tree: ast.Query) -> str | None:
     return None
 
 
-def fields_of(node: ast.Node) -> Iterator[ast.Field]:
-    """Give every field below a node, from left to right, as often as it stands there."""
-    if isinstance(node, ast.Field):
-        yield node
-        return
-    for name in node.__dataclass_fields__:
-        value = getattr(node, name)
-        for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, ast.Node):
-                yield from fields_of(part)
-
-
 class _Checker:
     def __init__(self, schema: Schema | None) -> None:
         self.schema = schema
@@ -137,7 +123,7 @@ class _Checker:
 
     def comparison(self, node: ast.Compare) -> None:
         types = (self.type_of(node.left), self.type_of(node.right))
-        if all(any(True for _ in fields_of(side)) for side in (node.left, node.right)):
+        if all(any(True for _ in ast.fields_of(side)) for side in (node.left, node.right)):
             raise Refused(
                 "a field is compared with a constant, never with another field", node.position
             )
@@ -147,7 +133,7 @@ class _Checker:
                     raise Refused(f"{found} is neither more nor less than anything", node.position)
 
     def constant(self, node: ast.Expression, message: str) -> None:
-        found = next(fields_of(node), None)
+        found = next(ast.fields_of(node), None)
         if found is not None:
             raise Refused(f"{message}, {found.name} is a field", found.position)
 

@@ -1,30 +1,28 @@
 """Which rules are worth evaluating for a document.
 
-In: compiled queries, then documents. Out: the positions of the queries that may match, never fewer. Of
-each query values are kept one of which must be in the document, such as the names it asks for; a query
-that needs none is always a candidate.
+In: compiled queries, then documents. Out: the positions of the queries that may match, never fewer.
+
+Nearly all that rules ask for are names and arguments, as whole texts. So these are looked up first, each
+name and argument of the document once, in a table that says which tests it meets. After that the
+conditions of all rules are one function, in which most tests are already answered and no other is made
+twice. A single-event query is a candidate only where it matches, a sequence for each event that it takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from sensor.rules import ast, semantics, values
-from sensor.rules.literals import filters_of, necessary, requires_container
-from sensor.rules.patterns import fold
+from sensor.rules import ast
+from sensor.rules.fields import texts
+from sensor.rules.literals import filters_of
+from sensor.rules.writer import Writer, event_condition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sensor.rules.compile import Query
 
-# A field, a value, and whether the value is folded to lower case.
-Needed: TypeAlias = tuple[str, str, bool]
-
-# Values that many execs have, so that asking for them tells little.
-_COMMON = {"sh", "bash", "dash", "ash", "busybox", "/bin/sh", "-c"}
-# Every event has these, and most the same values.
-_COSTLY_FIELDS = ("event.", "host.", "data_stream.", "agent.", "ecs.")
+_FIELDS = ("process.name", "process.args")
 _MAX_REMEMBERED = 4096
 
 
@@ -32,46 +30,21 @@ class RuleIndex:
     """An index over queries, by the order they were given in."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
-        # Sets of queries are integers with one bit a query: to unite two is one operation.
-        self._always = 0
-        self._in_containers = 0
-        tables: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
-        for position, query in enumerate(queries):
-            bit = 1 << position
-            if requires_container(query, live_only=False):
-                self._in_containers |= bit
-            needed = _needed_values(query)
-            if needed is None:
-                self._always |= bit
-                continue
-            for field, value, folded in needed:
-                table = tables.setdefault(field, ({}, {}))[folded]
-                table[value] = table.get(value, 0) | bit
-        self._tables = [
-            (semantics.getter(field), exact, folded) for field, (exact, folded) in tables.items()
-        ]
-        self._container_id = semantics.getter("container.id")
-        self._remembered: dict[int, tuple[int, ...]] = {}
+        self._all = tuple(range(len(queries)))
+        self._evaluate = _write(queries)
+        self._remembered: dict[int, tuple[int, ...]] = {0: ()}
 
     def candidates(self, document: dict[str, Any]) -> Sequence[int]:
         """Give the positions of all queries that could match, in order."""
-        found = self._always
-        for get, exact, folded in self._tables:
-            raw = get(document)
-            if raw is None:
-                continue
-            for value in (raw,) if type(raw) is str else semantics.texts(raw):
-                if value in exact:
-                    found |= exact[value]
-                if folded and (lower := fold(value)) in folded:
-                    found |= folded[lower]
-        if found & self._in_containers and self._container_id(document) is None:
-            found &= ~self._in_containers
+        try:
+            found = self._evaluate(document)
+        except Exception:  # noqa: BLE001 (whichever query it was, all are candidates, and it will show)
+            return self._all
         positions = self._remembered.get(found)
         return positions if positions is not None else self._positions(found)
 
     def _positions(self, found: int) -> tuple[int, ...]:
-        positions = tuple(n for n in range(found.bit_length()) if found >> n & 1)
+        positions = tuple(n for n in self._all if found >> n & 1)
         # The sets that occur are few; who makes them many only makes them be counted out again.
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
@@ -79,52 +52,81 @@ class RuleIndex:
         return positions
 
 
-def _needed_values(query: Query) -> frozenset[Needed] | None:
-    together: set[Needed] = set()
-    for event in filters_of(query.ast):
-        needed = necessary(event.condition, _leaf, _cost)
-        if event.category is not None:
-            category = frozenset([("event.category", event.category, False)])
-            needed = category if needed is None else min(needed, category, key=_cost)
-        if needed is None:
-            return None
-        together |= needed
-    # Only documents of other kinds would be spared, at the price of looking: not worth it.
-    if any(_field_cost(field) for field, _, _ in together):
-        return None
-    return frozenset(together)
+def _write(queries: Sequence[Query]) -> Callable[[dict[str, Any]], int]:
+    """Write the function from a document to the candidates, an integer with one bit a query."""
+    wanted = []
+    for query in queries:
+        conditions = [event_condition(event) for event in filters_of(query.ast)]
+        wanted.append(ast.Or(operands=tuple(conditions)) if len(conditions) > 1 else conditions[0])
+    writer = _TableWriter(wanted)
+    lines = ["found = 0"]
+    for position, condition in enumerate(wanted):
+        lines.append(f"if {writer.condition(condition)}: found |= {1 << position}")
+    lines.append("return found")
+    return writer.function("\n".join([*writer.lookups(), *lines]))
 
 
-def _cost(needed: frozenset[Needed]) -> int:
-    return sum(1 + 100 * (value in _COMMON) + _field_cost(field) for field, value, _ in needed)
+class _TableWriter(Writer):
+    """Writes tests for whole names and arguments as questions to a set, `met`, of numbers of tests."""
+
+    def __init__(self, conditions: Sequence[ast.Expression]) -> None:
+        super().__init__(conditions)
+        self._tables: dict[str, dict[str, set[int]]] = {field: {} for field in _FIELDS}
+        self._tests: dict[ast.Expression, int] = {}
+
+    def lookups(self) -> list[str]:
+        """Write what fills the set, after all conditions were written."""
+        lines = ["met = set()"]
+        self.names["look_up"] = _look_up
+        for number, (field, table) in enumerate(self._tables.items()):
+            if table:
+                # Values with the same tests share one set.
+                shared: dict[frozenset[int], frozenset[int]] = {}
+                self.names[f"table{number}"] = {
+                    text: shared.setdefault(frozenset(tests), frozenset(tests))
+                    for text, tests in table.items()
+                }
+                lines.append(f"look_up({self.value(field)}, table{number}, met)")
+        return lines
+
+    def leaf(self, node: ast.Expression) -> str:
+        found = _whole_texts(node)
+        if found is None:
+            return super().leaf(node)
+        field, wanted = found
+        number = self._tests.setdefault(node, len(self._tests))
+        for text in wanted:
+            self._tables[field].setdefault(text, set()).add(number)
+        return f"({number} in met)"
 
 
-def _field_cost(field: str) -> int:
-    return 10_000 if field.startswith(_COSTLY_FIELDS) else 0
+def _look_up(raw: Any, table: dict[str, frozenset[int]], met: set[int]) -> None:
+    if raw is None:
+        return
+    for value in (raw,) if type(raw) is str else raw if type(raw) is list else texts(raw):
+        if type(value) is str:
+            if value in table:
+                met |= table[value]
+        else:
+            for text in texts(value):
+                met |= table.get(text, frozenset())
 
 
-def _leaf(node: ast.Expression) -> frozenset[Needed] | None:
+def _whole_texts(node: ast.Expression) -> tuple[str, list[str]] | None:
+    """Give the field and the texts, one of which it must have, where that is all the node asks."""
+    found: list[Any]
     match node:
         case ast.Compare(operator="==", left=ast.Field(name=name), right=ast.Literal(value=value)):
             found = [value]
         case ast.Compare(operator="==", left=ast.Literal(value=value), right=ast.Field(name=name)):
             found = [value]
-        case ast.In(operand=ast.Field(name=name), values=members):
-            found = [m.value for m in members if isinstance(m, ast.Literal)]
-            if len(found) < len(members):
-                return None
-        case ast.Like(operand=ast.Field(name=name), patterns=patterns):
-            if any("*" in pattern or "?" in pattern for pattern in patterns):
-                return None
+        case ast.In(operand=ast.Field(name=name), values=members, insensitive=False):
+            found = [m.value if isinstance(m, ast.Literal) else None for m in members]
+        case ast.Like(operand=ast.Field(name=name), patterns=patterns, insensitive=False) if (
+            not any("*" in pattern or "?" in pattern for pattern in patterns)
+        ):
             found = list(patterns)
         case _:
             return None
-    insensitive = isinstance(node, ast.In | ast.Like) and node.insensitive
-    texts = [values.text_of(value) for value in found if isinstance(value, str | bool)]
-    if len(texts) < len(found):
-        return None  # numbers are equal under several texts
-    return frozenset(
-        (name, fold(text) if insensitive else text, insensitive)
-        for text in texts
-        if text is not None
-    )
+    wanted = [value for value in found if isinstance(value, str)]
+    return (name, wanted) if name in _FIELDS and len(wanted) == len(found) else None

@@ -7,7 +7,7 @@ a filter is called impossible only where the known fields alone decide it.
 from __future__ import annotations
 
 from sensor.rules import ast
-from sensor.rules.patterns import compile_globs, fold
+from sensor.rules.patterns import Globs, fold
 
 # Every event of this sensor is an exec. `ecs.py` writes these fields, and nothing else into them.
 FACTS = {"event.category": "process", "event.type": "start", "event.action": "exec"}
@@ -65,7 +65,7 @@ def _decide_leaf(node: ast.Expression) -> bool | None:
             texts = [value for value in values if isinstance(value, str)]
             return fact in ([fold(text) for text in texts] if insensitive else texts)
         case ast.Like(patterns=patterns, insensitive=insensitive):
-            return compile_globs(patterns, insensitive=insensitive)(fact)
+            return Globs(patterns, insensitive=insensitive).test()(fact)
         case _:
             return None
 
@@ -95,8 +95,8 @@ def _wanted(node: ast.Expression) -> dict[str, set[str]]:
         elif decide(part) is False and (name := _known_field(part)):
             match part:
                 case (
-                    ast.Compare(left=ast.Literal(value=value))
-                    | ast.Compare(right=ast.Literal(value=value))
+                    ast.Compare(operator="==", left=ast.Literal(value=value))
+                    | ast.Compare(operator="==", right=ast.Literal(value=value))
                 ):
                     found[name].add(str(value))
                 case ast.In(values=members):

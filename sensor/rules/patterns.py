@@ -1,8 +1,8 @@
 """Wildcards and regular expressions, linear in the text whatever the text.
 
-In: patterns of `like`, `:` and `regex`. Out: functions from one string to bool. Wildcards become plain
-string searches; regular expressions are read as Lucene reads them and run by RE2, which is imported when
-the first one is compiled. Neither ever backtracks.
+In: patterns of `like`, `:` and `regex`. Out: tests of one text, and strings to search for where that is
+the same. Wildcards become plain string searches; regular expressions are read as Lucene reads them and run
+by RE2, which is imported when the first one is compiled. Neither ever backtracks.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from sensor.rules import lucene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
-Test: TypeAlias = "Callable[[str], bool]"
+TextTest: TypeAlias = "Callable[[str], bool]"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -27,64 +27,90 @@ def fold(text: str) -> str:
     return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
-def compile_globs(patterns: Sequence[str], *, insensitive: bool) -> Test:
-    """Make the test "matches one of the patterns". `*` is any run, `?` any one character."""
-    shapes = Globs(patterns, insensitive=insensitive)
-    exact, prefixes, suffixes = shapes.exact, shapes.prefixes, shapes.suffixes
-    infixes, general, shortest = shapes.infixes, shapes.general, shapes.shortest
-
-    def test(text: str) -> bool:
-        if insensitive:
-            text = fold(text)
-        if (
-            text in exact
-            or (shortest is not None and len(text) >= shortest)
-            or text.startswith(prefixes)
-            or text.endswith(suffixes)
-        ):
-            return True
-        for infix in infixes:
-            if infix in text:
-                return True
-        return any(glob(text) for glob in general)
-
-    return test
-
-
 class Globs:
     """Patterns sorted by shape, the cheap shapes apart. All are folded where `insensitive`.
 
-    `shortest` is the least length that matches on its own, from patterns like `*` and `?*`.
+    `exact` are texts in which nothing is a wildcard. `shortest` is the least length that matches on its
+    own, from patterns like `*` and `?*`.
     """
 
-    def __init__(self, patterns: Sequence[str], *, insensitive: bool) -> None:
-        exact, prefixes, suffixes, infixes = set(), set(), set(), set()
-        general: list[Test] = []
+    def __init__(
+        self, patterns: Iterable[str], *, insensitive: bool, exact: Iterable[str] = ()
+    ) -> None:
+        whole, prefixes, suffixes, infixes = set(exact), set(), set(), set()
+        general = []
+        self.insensitive = insensitive
         self.shortest: int | None = None
         for pattern in dict.fromkeys(fold(p) if insensitive else p for p in patterns):
             bare = pattern.strip("*")
-            inner = "*" in bare or "?" in bare
             if "*" not in pattern and "?" not in pattern:
-                exact.add(pattern)
+                whole.add(pattern)
             elif not pattern.strip("*?") and "*" in pattern:
                 least = pattern.count("?")
                 self.shortest = least if self.shortest is None else min(least, self.shortest)
-            elif inner:
-                general.append(_compile_general(pattern))
+            elif "*" in bare or "?" in bare:
+                general.append(pattern)
             elif pattern[0] != "*":
                 prefixes.add(bare)
             elif pattern[-1] != "*":
                 suffixes.add(bare)
             else:
                 infixes.add(bare)
-        self.exact = frozenset(exact)
+        self.exact = frozenset(whole)
         self.prefixes = tuple(sorted(prefixes))
         self.suffixes = tuple(sorted(suffixes))
         self.infixes = tuple(sorted(infixes))
-        self.general = tuple(general)
+        self.general = tuple((pattern, _compile_general(pattern)) for pattern in general)
+
+    def test(self) -> TextTest:
+        """Make the test "the text matches one of the patterns"."""
+        exact, prefixes, suffixes = self.exact, self.prefixes, self.suffixes
+        infixes, shortest, insensitive = self.infixes, self.shortest, self.insensitive
+        general = [glob for _, glob in self.general]
+
+        def test(text: str) -> bool:
+            if insensitive:
+                text = fold(text)
+            return (
+                text in exact
+                or (shortest is not None and len(text) >= shortest)
+                or text.startswith(prefixes)
+                or text.endswith(suffixes)
+                or any(infix in text for infix in infixes)
+                or any(glob(text) for glob in general)
+            )
+
+        return test
+
+    def needles(self) -> tuple[str, ...] | None:
+        """Give what to search for in a haystack, which has a NUL before and after each text.
+
+        A text matches one of the exact, prefix, suffix and infix patterns exactly where one of these
+        strings is in the haystack. None where no strings do that.
+        """
+        return _unambiguous(
+            [
+                *(f"\0{text}\0" for text in self.exact),
+                *(f"\0{prefix}" for prefix in self.prefixes),
+                *(f"{suffix}\0" for suffix in self.suffixes),
+                *self.infixes,
+            ]
+        )
+
+    def general_with_pieces(self) -> list[tuple[str, TextTest]] | None:
+        """Give the other tests, each with a string that is in every haystack it is true for."""
+        pieces = [max(re.split("[*?]", f"\0{pattern}\0"), key=len) for pattern, _ in self.general]
+        if _unambiguous(pieces) is None:
+            return None
+        return [(piece, glob) for piece, (_, glob) in zip(pieces, self.general, strict=True)]
 
 
-def _compile_general(pattern: str) -> Test:
+def _unambiguous(needles: list[str]) -> tuple[str, ...] | None:
+    """Refuse strings with a NUL of their own, which one between texts could be taken for."""
+    return None if any("\0" in needle.strip("\0") for needle in needles) else tuple(needles)
+
+
+def _compile_general(pattern: str) -> TextTest:
     """Any pattern, by finding its pieces from left to right.
 
     The leftmost place is the right one for each piece between two stars, so nothing is tried twice. A
@@ -137,32 +163,43 @@ class _Piece:
         return found.start() if found else -1
 
 
-def compile_regexes(patterns: Sequence[str], *, insensitive: bool) -> Test:
-    """Make the test "one of the patterns matches the whole text".
+class Regexes:
+    """Regular expressions, ready to test texts.
 
-    Raises `ValueError` with a message for the rule's author where a pattern is not a Lucene regular
-    expression, or one that RE2 cannot run.
+    Raises `ValueError` with a message for the rule's author where a pattern is not one of Lucene's, or
+    one that RE2 cannot run.
     """
-    import re2  # noqa: PLC0415 (memory: most rules have no regular expression)
 
-    translated = [lucene.translate(pattern, insensitive=insensitive).re2 for pattern in patterns]
-    options = re2.Options()
-    options.log_errors = False
-    options.never_capture = True
-    try:
-        compiled = re2.compile("|".join(f"(?:{part})" for part in translated), options)
-    except re2.error as error:
-        raise ValueError(f"the regular expression is too large: {_reason(error)}") from error
-    fullmatch = compiled.fullmatch
+    def __init__(self, patterns: Iterable[str], *, insensitive: bool) -> None:
+        import re2  # noqa: PLC0415 (memory: most rules have no regular expression)
 
-    def test(text: str) -> bool:
+        translated = [lucene.translate(pattern, insensitive=insensitive) for pattern in patterns]
+        options = re2.Options()
+        options.log_errors = False
+        options.never_capture = True
         try:
-            return fullmatch(text) is not None
-        except UnicodeEncodeError:
-            # Bytes that are not UTF-8 count as one odd character each, as they do once indexed.
-            return fullmatch(_SURROGATES.sub("\ufffd", text)) is not None
+            compiled = re2.compile("|".join(f"(?:{part.re2})" for part in translated), options)
+        except re2.error as error:
+            raise ValueError(f"RE2 cannot run the regular expression: {_reason(error)}") from error
+        self._fullmatch = compiled.fullmatch
+        # What a single pattern needs, a plain search finds faster than RE2 is called. In any case of
+        # letters it would be slower.
+        alone = translated[0] if len(translated) == 1 and not insensitive else None
+        self.needs = alone.all_needs() if alone else ()
 
-    return test
+    def test(self) -> TextTest:
+        """Make the test "one of the patterns matches the whole text"."""
+        fullmatch = self._fullmatch
+
+        def test(text: str) -> bool:
+            try:
+                encoded = text.encode()
+            except UnicodeEncodeError:
+                # Bytes that are not UTF-8 count as one odd character each, as they do once indexed.
+                encoded = _SURROGATES.sub("\ufffd", text).encode()
+            return fullmatch(encoded) is not None
+
+        return test
 
 
 def _reason(error: Exception) -> str:

@@ -1,107 +1,79 @@
-"""Conditions over documents, with Elasticsearch's meaning.
+"""Conditions on one field, with Elasticsearch's meaning.
 
-In: nodes of the syntax tree. Out: closures. A *condition* is a function of a document and knows only true
-and false. A *test* is the same for the raw value of one field, whichever it is: missing, one value, or an
-array, of which any element may meet the test. A *formula* computes one value from one value per field;
-there a missing field is None and None spreads, until the condition around it takes None for false.
+In: nodes of the syntax tree. Out: tests of the raw value of a field, whichever it is: missing, one value,
+or an array, of which any element may meet the test. A test knows only true and false: of a missing field
+every test is false but `== null`, and so `not` and `!=` make it true.
 """
 
 from __future__ import annotations
 
-import itertools
+import enum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sensor.rules import ast, values
-from sensor.rules.functions import FUNCTIONS, OPERATORS
-from sensor.rules.patterns import compile_globs, compile_regexes, fold
+from sensor.rules.fields import elements, exists, parts, texts
+from sensor.rules.patterns import Globs, Regexes, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from sensor.rules.ast import Scalar
+    from sensor.rules.fields import Haystack
 
-Getter: TypeAlias = "Callable[[dict[str, Any]], Any]"
 Test: TypeAlias = "Callable[[Any], bool]"
-Formula: TypeAlias = "Callable[[tuple[Scalar, ...]], Scalar]"
-
-# A formula over two arrays is tried for each pair of elements. Arrays come from whoever starts a process,
-# so the number of pairs is bounded.
-MAX_COMBINATIONS = 4096
 
 
-def getter(name: str) -> Getter:
-    """Make the function that finds a field in a document, under dotted or nested keys or both."""
-    parts = name.split(".")
-    if len(parts) == 1:
-        return lambda document: document.get(name)
-    splits = _splits(parts)
+class View(enum.Enum):
+    """What of a field a test looks at: its raw value, its haystack, or that in lower case."""
 
-    def get(document: dict[str, Any]) -> Any:
-        found = None
-        for keys in splits:
-            value: Any = document
-            for depth, key in enumerate(keys):
-                if type(value) is dict:
-                    value = value.get(key)
-                elif type(value) is list:
-                    value = list(_inside(value, keys[depth:]))
-                    break
-                else:
-                    value = None
-                    break
-            if value is not None:
-                found = value if found is None else [found, value]
-        return found
-
-    return get
+    RAW = enum.auto()
+    TEXTS = enum.auto()
+    FOLDED = enum.auto()
 
 
-def _splits(parts: list[str]) -> list[tuple[str, ...]]:
-    """All ways to write a dotted name as keys: a.b, then a → b."""
-    if len(parts) == 1:
-        return [(parts[0],)]
-    return [
-        (".".join(parts[:size]), *rest)
-        for size in range(1, len(parts))
-        for rest in _splits(parts[size:])
-    ] + [(".".join(parts),)]
+@dataclass(frozen=True, slots=True)
+class FieldTest:
+    """A condition on one field.
+
+    With `needles` it is the same as that one of them is in the haystack.
+    """
+
+    field: str
+    view: View
+    test: Test
+    needles: tuple[str, ...] | None = None
 
 
-def _inside(items: list[Any], keys: Sequence[str]) -> Iterator[Any]:
-    """Look into an array of objects, as an index does: each object's value counts."""
-    for item in items:
-        value: Any = item
-        for depth, key in enumerate(keys):
-            if type(value) is list:
-                yield from _inside(value, keys[depth:])
-                value = None
-            value = value.get(key) if type(value) is dict else None
-        if value is not None:
-            yield value
+def field_test(node: ast.Expression) -> FieldTest | None:
+    """Give the test of a node that is about one field and literals; None for all other nodes.
+
+    Raises `ValueError` for a bad regular expression.
+    """
+    match node:
+        case ast.Field(name=name):
+            return FieldTest(name, View.RAW, is_true)
+        case ast.Compare(left=ast.Field(name=name), right=ast.Literal(value=value)):
+            return compare_test(name, node.operator, value)
+        case ast.Compare(left=ast.Literal(value=value), right=ast.Field(name=name)):
+            return compare_test(name, _FLIPPED[node.operator], value)
+        case ast.In(operand=ast.Field(name=name), values=members):
+            wanted = [member.value for member in members if isinstance(member, ast.Literal)]
+            if len(wanted) < len(members):
+                return None
+            return membership_test(name, wanted, insensitive=node.insensitive)
+        case ast.Like(operand=ast.Field(name=name)):
+            return _like_test(name, node)
+        case ast.Regex(operand=ast.Field(name=name)):
+            regexes = Regexes(node.patterns, insensitive=node.insensitive)
+            return FieldTest(name, View.TEXTS, regex_search(regexes))
+        case _:
+            return None
 
 
-def elements(raw: Any) -> Iterator[Scalar]:
-    """Give the single values of a raw value: none for null, objects and empty arrays."""
-    pending = [raw]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str | int | float):
-            yield value
-        elif isinstance(value, list | tuple):
-            pending.extend(reversed(value))
-
-
-def texts(raw: Any) -> Iterator[str]:
-    """Give the values as the text a keyword field would hold."""
-    for value in elements(raw):
-        text = values.text_of(value)
-        if text is not None:
-            yield text
-
-
-def exists(raw: Any) -> bool:
-    """Tell whether there is any value."""
-    return isinstance(raw, str | int | float) or any(True for _ in elements(raw))
+# So many whole texts or fewer are looked for one by one in a haystack.
+_FEW = 2
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
 
 def is_true(raw: Any) -> bool:
@@ -109,15 +81,37 @@ def is_true(raw: Any) -> bool:
     return any(value is True or value == "true" for value in elements(raw))
 
 
-def string_test(matches: Callable[[str], bool]) -> Test:
-    """Make the test "the text of any element matches"."""
+def length_test(least: int) -> Test:
+    """Make the test "any text has so many characters or more"."""
 
     def test(raw: Any) -> bool:
+        if type(raw) is str:
+            return len(raw) >= least
+        return raw is not None and any(len(text) >= least for text in texts(raw))
+
+    return test
+
+
+def string_test(wanted: frozenset[str]) -> Test:
+    """Make the test "any text is one of these"."""
+
+    def test(raw: Any) -> bool:
+        if type(raw) is str:
+            return raw in wanted
         if raw is None:
             return False
-        if type(raw) is str:
-            return matches(raw)
-        return any(matches(text) for text in texts(raw))
+        if type(raw) is list:
+            try:
+                if not wanted.isdisjoint(raw):
+                    return True
+            except TypeError:
+                pass
+            for value in raw:
+                if type(value) is not str:
+                    break
+            else:
+                return False
+        return any(text in wanted for text in texts(raw))
 
     return test
 
@@ -131,139 +125,105 @@ def scalar_test(matches: Callable[[Scalar], bool | None]) -> Test:
     return test
 
 
-def membership_test(wanted: Sequence[Scalar], *, insensitive: bool) -> Test:
-    """Make the test "any element is one of these"."""
-    if all(isinstance(value, str) for value in wanted):
-        if insensitive:
-            folded = frozenset(fold(value) for value in wanted if isinstance(value, str))
-            return string_test(lambda text: fold(text) in folded)
-        return string_test(frozenset(wanted).__contains__)
-    compare = values.equal_insensitive if insensitive else values.equal
-    return scalar_test(lambda value: any(compare(value, other) for other in wanted))
+def membership_test(field: str, wanted: Sequence[Scalar], *, insensitive: bool) -> FieldTest:
+    """Make the condition "any element is one of these"."""
+    strings = frozenset(value for value in wanted if isinstance(value, str))
+    if len(strings) < len(set(wanted)):
+        compare = values.equal_insensitive if insensitive else values.equal
+        return FieldTest(
+            field,
+            View.RAW,
+            scalar_test(lambda value: any(compare(value, other) for other in wanted)),
+        )
+    if not insensitive:
+        return string_membership(field, strings)
+    lower = frozenset(fold(value) for value in strings)
+    return FieldTest(field, View.FOLDED, whole_search(lower))
 
 
-def compare_test(operator: str, literal: Scalar) -> Test:
-    """Make the test `field operator literal` for `==` and the orders, never `!=`."""
+def whole_search(wanted: frozenset[str]) -> Test:
+    """Make the test "any text is one of these", for a haystack."""
+
+    def test(found: Haystack) -> bool:
+        return not wanted.isdisjoint(parts(found))
+
+    return test
+
+
+def boolean_test(wanted: bool, otherwise: Test) -> Test:
+    """Make the test "any element is this boolean"; `otherwise` is the same for odd documents."""
+
+    def test(raw: Any) -> bool:
+        if raw is None or raw is True or raw is False:
+            return raw is wanted
+        return otherwise(raw)
+
+    return test
+
+
+def string_membership(field: str, wanted: frozenset[str]) -> FieldTest:
+    """Make the condition "any text is one of these", in the way that is faster for the field."""
+    if len(wanted) <= _FEW and field.rpartition(".")[2] == "args":
+        # An array, whose haystack is there anyway: nearly every rule looks for something in it.
+        globs = Globs((), insensitive=False, exact=wanted)
+        needles = globs.needles()
+        if needles is not None:
+            return FieldTest(field, View.TEXTS, glob_search(globs), needles)
+    return FieldTest(field, View.RAW, string_test(wanted))
+
+
+def _like_test(field: str, node: ast.Like) -> FieldTest:
+    globs = Globs(node.patterns, insensitive=node.insensitive)
+    if globs.shortest is not None and all(not pattern.strip("*?") for pattern in node.patterns):
+        return FieldTest(field, View.RAW, length_test(globs.shortest))
+    view = View.FOLDED if node.insensitive else View.TEXTS
+    if len(globs.exact) > _FEW and len(globs.exact) == len(set(node.patterns)):
+        return FieldTest(field, view, whole_search(globs.exact))
+    simple = not globs.general and globs.shortest is None
+    return FieldTest(field, view, glob_search(globs), globs.needles() if simple else None)
+
+
+def glob_search(globs: Globs) -> Callable[[Haystack], bool]:
+    """Make the test "any text matches", for a haystack, folded where the patterns are."""
+    needles, general, shortest = globs.needles(), globs.general_with_pieces(), globs.shortest
+    if needles is None or general is None:
+        test = globs.test()
+        return lambda found: any(map(test, parts(found)))
+
+    def search(found: Haystack) -> bool:
+        for needle in needles:
+            if needle in found:
+                return True
+        for piece, glob in general:
+            if piece in found and any(map(glob, parts(found))):
+                return True
+        return shortest is not None and any(len(text) >= shortest for text in parts(found))
+
+    return search
+
+
+def regex_search(regexes: Regexes) -> Callable[[Haystack], bool]:
+    """Make the test "any text matches", for a haystack."""
+    test, needs = regexes.test(), regexes.needs
+
+    def search(found: Haystack) -> bool:
+        for strings in needs:
+            if not any(string in found for string in strings):
+                return False
+        return any(map(test, parts(found)))
+
+    return search
+
+
+def compare_test(field: str, operator: str, literal: Scalar) -> FieldTest:
+    """Make the condition `field operator literal` for `==` and the orders, never `!=`."""
     if literal is None:
         # Null equals nothing and orders with nothing; `== null` is not a comparison but `not exists`.
-        return (lambda raw: not exists(raw)) if operator == "==" else (lambda _raw: False)
+        missing = operator == "=="
+        return FieldTest(field, View.RAW, lambda raw: missing and not exists(raw))
     if operator == "==":
-        return membership_test([literal], insensitive=False)
+        if isinstance(literal, str):
+            return string_membership(field, frozenset([literal]))
+        return FieldTest(field, View.RAW, scalar_test(lambda value: values.equal(value, literal)))
     compare = values.order(operator)
-    return scalar_test(lambda value: compare(value, literal))
-
-
-def formula_condition(
-    getters: Sequence[Getter], formula: Formula
-) -> Callable[[dict[str, Any]], bool]:
-    """Make the condition "true for some choice of one element per field"."""
-    if not getters:
-        constant = formula(()) is True
-        return lambda _document: constant
-
-    def condition(document: dict[str, Any]) -> bool:
-        choices = [tuple(elements(get(document))) or (None,) for get in getters]
-        combinations = itertools.islice(itertools.product(*choices), MAX_COMBINATIONS)
-        return any(formula(chosen) is True for chosen in combinations)
-
-    return condition
-
-
-def compile_formula(node: ast.Expression, slots: dict[str, int]) -> Formula:
-    """Compile an expression to a formula; `slots` says which position a field's element has."""
-    match node:
-        case ast.Literal(value=value):
-            return lambda _chosen: value
-        case ast.Field(name=name):
-            slot = slots[name]
-            return lambda chosen: chosen[slot]
-        case ast.Call():
-            return _compile_call(node, slots)
-        case ast.Negate(operand=operand):
-            inner = compile_formula(operand, slots)
-            return lambda chosen: OPERATORS["-"](0, inner(chosen))
-        case ast.Arithmetic(operator=symbol, left=left, right=right):
-            first, second = compile_formula(left, slots), compile_formula(right, slots)
-            operate = OPERATORS[symbol]
-            return lambda chosen: operate(first(chosen), second(chosen))
-        case ast.Compare():
-            return _compile_comparison(node, slots)
-        case ast.In(operand=operand, values=members, insensitive=insensitive):
-            inner = compile_formula(operand, slots)
-            others = [compile_formula(member, slots) for member in members]
-            equal = values.equal_insensitive if insensitive else values.equal
-
-            def is_member(chosen: tuple[Scalar, ...]) -> Scalar:
-                value = inner(chosen)
-                return None if value is None else any(equal(value, o(chosen)) for o in others)
-
-            return is_member
-        case ast.Like(operand=operand) | ast.Regex(operand=operand):
-            inner = compile_formula(operand, slots)
-            matches = pattern_match(node)
-
-            def is_like(chosen: tuple[Scalar, ...]) -> Scalar:
-                text = values.text_of(inner(chosen))
-                return None if text is None else matches(text)
-
-            return is_like
-        case ast.Not(operand=operand):
-            inner = compile_formula(operand, slots)
-
-            def negated(chosen: tuple[Scalar, ...]) -> Scalar:
-                value = inner(chosen)
-                return None if value is None else value is not True
-
-            return negated
-        case ast.And(operands=operands) | ast.Or(operands=operands):
-            parts = [compile_formula(operand, slots) for operand in operands]
-            deciding = isinstance(node, ast.Or)
-
-            def combined(chosen: tuple[Scalar, ...]) -> Scalar:
-                results = [part(chosen) for part in parts]
-                if deciding in results:
-                    return deciding
-                return None if None in results else not deciding
-
-            return combined
-
-
-def _compile_call(node: ast.Call, slots: dict[str, int]) -> Formula:
-    function = FUNCTIONS[node.name]
-    call = function.insensitive if node.insensitive else function.call
-    arguments = [compile_formula(argument, slots) for argument in node.arguments]
-    if call is None:
-        raise AssertionError(node.name)
-    return lambda chosen: call(*(argument(chosen) for argument in arguments))
-
-
-def _compile_comparison(node: ast.Compare, slots: dict[str, int]) -> Formula:
-    left, right = compile_formula(node.left, slots), compile_formula(node.right, slots)
-    sides = (node.left, node.right)
-    if node.operator in ("==", "!=") and any(is_null(side) for side in sides):
-        other = right if is_null(node.left) else left
-        wanted = node.operator == "=="
-        return lambda chosen: (other(chosen) is None) is wanted
-    if node.operator == "==":
-        return lambda chosen: values.equal(left(chosen), right(chosen))
-    if node.operator == "!=":
-
-        def differs(chosen: tuple[Scalar, ...]) -> Scalar:
-            result = values.equal(left(chosen), right(chosen))
-            return None if result is None else not result
-
-        return differs
-    compare = values.order(node.operator)
-    return lambda chosen: compare(left(chosen), right(chosen))
-
-
-def is_null(node: ast.Expression) -> bool:
-    """Tell the literal null."""
-    return isinstance(node, ast.Literal) and node.value is None
-
-
-def pattern_match(node: ast.Like | ast.Regex) -> Callable[[str], bool]:
-    """Compile the patterns of a node. Raises `ValueError` for a bad regular expression."""
-    if isinstance(node, ast.Regex):
-        return compile_regexes(node.patterns, insensitive=node.insensitive)
-    return compile_globs(node.patterns, insensitive=node.insensitive)
+    return FieldTest(field, View.RAW, scalar_test(lambda value: compare(value, literal)))

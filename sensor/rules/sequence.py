@@ -13,7 +13,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sensor.rules import semantics, values
+from sensor.rules import values
+from sensor.rules.fields import elements, getter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ class Step:
 
     def __init__(self, matches: Callable[[Document], bool], fields: Sequence[ast.Field]) -> None:
         self.matches = matches
-        self._getters = [(semantics.getter(key.name), key.optional) for key in fields]
+        self._getters = [(getter(key.name), key.optional) for key in fields]
 
     def keys(self, document: Document) -> list[Key]:
         """Give the keys of an event: none where a key field is missing and not optional."""
@@ -42,7 +43,7 @@ class Step:
         for get, optional in self._getters:
             texts: list[str | None] = [
                 text
-                for value in semantics.elements(get(document))
+                for value in elements(get(document))
                 if (text := values.text_of(value)) is not None
             ]
             if not texts:
@@ -77,6 +78,8 @@ class Plan:
                 self.missing.append([])
         steps = [*self.stages, *itertools.chain(*self.missing)]
         self.steps = list(dict.fromkeys([*steps, self.until] if self.until else steps))
+        # With nothing open, all else can do nothing.
+        self.first_steps = list(dict.fromkeys([self.stages[0], *self.missing[0]]))
 
 
 @dataclass(slots=True, eq=False)
@@ -124,7 +127,7 @@ class SequenceState:
         completed = self.expire(time_ns)
         hits = {
             step: keys
-            for step in self._plan.steps
+            for step in (self._plan.steps if self._keys else self._plan.first_steps)
             if step.matches(document) and (keys := step.keys(document))
         }
         if not hits:

@@ -108,10 +108,10 @@ class TreeBuilder:
         )
 
     def unsupported_join(self, children: list[Any]) -> NoReturn:
-        _refuse("join is not supported; a sequence may say the same", _first_position(children))
+        _refuse("join is not supported; a sequence may say the same", children[0].start_pos)
 
     def unsupported_sample(self, children: list[Any]) -> NoReturn:
-        _refuse("sample looks at stored events and cannot run live", _first_position(children))
+        _refuse("sample looks at stored events and cannot run live", children[0].start_pos)
 
     def pipe(self, children: list[Any]) -> ast.Pipe:
         name, *arguments = children
@@ -250,11 +250,6 @@ def _flatten(children: list[Any], kind: type[ast.And | ast.Or]) -> tuple[ast.Exp
     for child in children:
         operands.extend(child.operands if isinstance(child, kind) else (child,))
     return tuple(operands)
-
-
-def _first_position(children: list[Any]) -> int:
-    first = next((child for child in children if isinstance(child, ast.Node)), None)
-    return first.position if first else 0
 
 
 def _integer(token: Any) -> int:
