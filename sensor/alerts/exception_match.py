@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensor.alerts.fields import get, text, texts
 from sensor.rules.compile import compile_ast
-from sensor.rules.patterns import compile_globs
+from sensor.rules.patterns import Globs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,13 +123,13 @@ def _any_of(
     patterns: str | list[str], values: Callable[[dict[str, Any]], Any]
 ) -> Callable[[dict[str, Any]], bool]:
     """Make the test "one of the values matches one of the patterns". No value is no match."""
-    matches = compile_globs(_each(patterns), insensitive=False)
+    matches = Globs(_each(patterns), insensitive=False).test()
     return lambda document: any(value and matches(value) for value in values(document))
 
 
 def _label(key: str, pattern: str) -> Callable[[dict[str, Any]], bool]:
     """Make the test of one label; its key may hold dots and so is no field's name."""
-    matches = compile_globs([pattern], insensitive=False)
+    matches = Globs([pattern], insensitive=False).test()
 
     def test(document: dict[str, Any]) -> bool:
         labels = get(document, "container.labels")
