@@ -184,6 +184,8 @@ def _is_container_id(node: ast.Expression) -> bool:
 
 
 def _needs_container(node: ast.Expression, *, live_only: bool) -> bool:
+    if live_only and live.decide(node) is False:
+        return True
     match node:
         case ast.And(operands=operands):
             return any(_needs_container(operand, live_only=live_only) for operand in operands)
@@ -208,4 +210,4 @@ def _needs_container(node: ast.Expression, *, live_only: bool) -> bool:
         case ast.In(operand=operand) | ast.Like(operand=operand) | ast.Regex(operand=operand):
             return _is_container_id(operand)
         case _:
-            return live_only and live.decide(node) is False
+            return False
