@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
     from sensor_process import Alert
 
-AS_NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+AS_NOBODY = [
+    *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
+    # Enough to run a sensor that lies in somebody's home, and no more.
+    *("--inh-caps", "-all,+dac_read_search", "--ambient-caps", "-all,+dac_read_search"),
+]
 BCC = Path("/usr/lib/python3/dist-packages/bcc")
 
 
