@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -59,6 +59,18 @@ class Metrics(_Section, frozen=True):
     listen: str | None = None
 
 
+class Spool(_Section, frozen=True):
+    """Where alerts wait for sinks that are down; null keeps them in memory only.
+
+    The directory belongs to the sensor's user. Beyond `max_bytes` or `max_age_s` the oldest of the
+    least severe go, and that is said.
+    """
+
+    directory: str | None = None
+    max_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20
+    max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 7 * 86_400.0
+
+
 class Config(_Section, frozen=True):
     """Everything that can be set."""
 
@@ -73,6 +85,9 @@ class Config(_Section, frozen=True):
     containers: Containers = Containers()
     alerts: Alerts = Alerts()
     metrics: Metrics = Metrics()
+    stdout: bool = True
+    sinks: list[dict[str, Any]] = []
+    spool: Spool = Spool()
 
 
 def load_config(path: Path | None) -> Config:

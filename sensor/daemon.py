@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limiter
-from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.canary import Canary
 from sensor.config import Config
 from sensor.containers.discovery import SourcesConfig, find_sources
 from sensor.containers.resolver import Resolver
+from sensor.delivery import make_dispatcher, make_sinks
 from sensor.ecs import Document, Host
 from sensor.errors import ConfigurationError, PrivilegeError, ProbeError
 from sensor.kernel import privileges
@@ -205,6 +205,7 @@ def _start(
         raise ConfigurationError(f"{len(rules.errors)} errors in the rule files")
     probe.set_filter(rules.prefilter.automaton)
     probe.set_mode(Mode.ALL if config.kernel.capture == "all" else Mode.MATCHING)
+    sinks = make_sinks(config)
     user = _drop(config, sources)
 
     realtime_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -220,7 +221,8 @@ def _start(
     resolver.start()
     stack.callback(resolver.stop)
     host = Host.read(realtime_offset_ns)
-    dispatcher = Dispatcher([_stdout(config)], common={"host": host.fields()})
+    common = {"host": host.fields()}
+    dispatcher = make_dispatcher(config, sinks, common)
     dispatcher.start()
     outlet = AlertOutlet(
         dispatcher,
@@ -275,7 +277,7 @@ def _start(
         watch=Watch(
             counters=counters,
             canary=canary,
-            common={"host": host.fields()},
+            common=common,
             canary_interval_s=config.canary_interval_s,
         ),
         reloader=reloader,
@@ -321,11 +323,6 @@ def _drop(config: Config, sources: list[Source]) -> str:
     _warn_of_closed_sockets(sources, config.user)
     groups = f", groups {', '.join(map(str, left.groups))}" if left.groups else ""
     return f"{config.user} without capabilities{groups}"
-
-
-def _stdout(config: Config) -> StdoutSink:
-    output = config.output or ("text" if sys.stdout.isatty() else "json")
-    return StdoutSink(output=output, color="NO_COLOR" not in os.environ)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from sensor.alerts.alert import alert_document
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
-from sensor.alerts.exceptions import Exceptions
+from sensor.alerts.exceptions import Exceptions, hidden_document
 from sensor.alerts.limits import Limiter
 from sensor.ecs import Document, matching_view
 from sensor.rules.rule import Rule
@@ -48,8 +48,11 @@ class AlertOutlet:
     def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> None:
         """Takes a match; `time_ns` is when its last exec was, since the epoch."""
         now = self._clock()
-        if self.exceptions.find(matching_view(documents[-1]), rule, now) is not None:
+        exemption = self.exceptions.find(matching_view(documents[-1]), rule, now)
+        if exemption is not None:
             self.hidden[rule.id] += 1
+            if exemption.read.text.record:
+                self._dispatcher.submit(hidden_document(documents[-1], rule, exemption), 0)
             return
         self.alerts[rule.id] += 1
         document = alert_document(documents, rule)

@@ -1,0 +1,65 @@
+"""The way out, as the configuration says: sinks before privileges are dropped, the spool after.
+
+Sinks read their secrets when they are made, which may need root. The spool opens its files again and
+again, so it must be made by the user that will go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.sinks.protocol import Sink
+from sensor.alerts.sinks.stdout import StdoutSink
+from sensor.alerts.worker import BacklogError
+from sensor.config import Config
+from sensor.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+
+def make_sinks(config: Config) -> list[Sink]:
+    """Standard output, unless the configuration leaves it out, and the configured ones.
+
+    Raises `ConfigurationError` naming the key.
+    """
+    sinks: list[Sink] = []
+    if config.stdout:
+        output = config.output or ("text" if sys.stdout.isatty() else "json")
+        sinks.append(StdoutSink(output=output, color="NO_COLOR" not in os.environ))
+    if config.sinks:
+        from sensor.alerts.sinks.options import build_sinks  # noqa: PLC0415 - brings its clients
+
+        sinks += build_sinks(config.sinks, key="sinks")
+    if not sinks:
+        raise ConfigurationError("sinks: with `stdout: false` at least one sink is needed")
+    return sinks
+
+
+def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, Any]) -> Dispatcher:
+    """The dispatcher, with a spool where a directory is configured and a sink can use it.
+
+    A disk that fails is said and done without: detection must not depend on it. A directory that is
+    misconfigured, or in use by another sensor, is a `ConfigurationError`.
+    """
+    durable = [sink for sink in sinks if sink.durable]
+    if config.spool.directory is None or not durable:
+        return Dispatcher(sinks, common=common)
+    from sensor.alerts.spool import Spool  # noqa: PLC0415 - brings sqlite3
+
+    try:
+        spool = Spool(
+            Path(config.spool.directory),
+            durable,
+            max_bytes=config.spool.max_bytes,
+            max_age=config.spool.max_age_s,
+        )
+    except BacklogError as exc:
+        _log.error("the spool cannot be used, sinks that are down will lose alerts: %s", exc)
+        return Dispatcher(sinks, common=common)
+    return Dispatcher(sinks, spool=spool, common=common)
