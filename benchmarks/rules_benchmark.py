@@ -5,12 +5,13 @@
 Evaluates the rule this project began with, the 32 single-event process rules of the shared folder, and
 all that is active there, over synthetic execs of which 0.4 % are a hit; with the index and, side by side
 in the same run, with a plain loop over the same compiled rules. Where the `eql` package is installed, its
-engine runs over the same events, flattened to what it can read, for the record.
+engine runs over the same events with their arrays joined to strings, for the record.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import time
 import tomllib
@@ -56,7 +57,18 @@ COMMANDS: list[tuple[int, list[str]]] = [
     (2, ["java", "-Xmx512m", "-jar", "{path}/{word}.jar", "--spring.profiles.active={word}"]),
 ]
 HIT = ["grep", "-r", "aws_secret_access_key", "{path}"]
-WORDS = "alpha bravo health ready cache queue worker index search metrics report batch".split()
+WORDS = [
+    "alpha",
+    "health",
+    "ready",
+    "cache",
+    "queue",
+    "worker",
+    "index",
+    "search",
+    "metrics",
+    "report",
+]
 PATHS = ["/srv/app", "/var/lib/data", "/opt/service/current", "/home/app", "/etc/service", "/data"]
 
 
@@ -176,7 +188,7 @@ def evaluators(queries: Sequence[Query]) -> list[Callable[[Document], int]]:
     return made
 
 
-def eql_package(texts: Sequence[str]) -> Callable[[Iterable[Document]], int] | None:
+def eql_package(texts: Sequence[str]) -> Callable[[Iterable[Any]], int] | None:
     """Evaluate with the `eql` package, if it is there."""
     try:
         import eql  # noqa: PLC0415
@@ -186,23 +198,34 @@ def eql_package(texts: Sequence[str]) -> Callable[[Iterable[Document]], int] | N
     found = [0]
     engine = eql.PythonEngine()
     with eql.parser.elasticsearch_syntax, eql.parser.ignore_missing_functions:
-        engine.add_queries([eql.parse_query(text) for text in texts])
+        for text in texts:
+            # It has no runs, for one.
+            with contextlib.suppress(eql.EqlError):
+                engine.add_query(eql.parse_query(text))
     engine.add_output_hook(lambda _result: found.__setitem__(0, found[0] + 1))
 
-    def run(events: Iterable[Document]) -> int:
+    def run(events: Iterable[Any]) -> int:
         found[0] = 0
-        stream = [
-            eql.Event("process", number, {**event, "process": {**event["process"]}})
-            for number, event in enumerate(events)
-        ]
-        engine.stream_events(stream, finalize=False)
+        engine.stream_events(events, finalize=False)
         return found[0]
 
     return run
 
 
+def flat_events(events: Iterable[Document]) -> list[Any]:
+    """Make the package's events, with arrays joined to strings: it raises on most arrays."""
+    import eql  # noqa: PLC0415
+
+    def flat(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: flat(inner) for key, inner in value.items()}
+        return " ".join(value) if isinstance(value, list) else value
+
+    return [eql.Event("process", number, flat(event)) for number, event in enumerate(events)]
+
+
 def measure(
-    run: Callable[[Iterable[Document]], int], events: list[Document], repeat: int
+    run: Callable[[Iterable[Any]], int], events: list[Any], repeat: int
 ) -> tuple[float, int]:
     """Give events a second, the best of several runs, and the matches of one.
 
@@ -245,7 +268,7 @@ def main() -> None:
         fast, found = measure(with_index(queries), events, options.repeat)
         slow, also = measure(plain_loop(queries), events, options.repeat)
         other = eql_package(texts)
-        rate = f"{measure(other, events, 1)[0]:12,.0f}" if other else f"{'-':>12}"
+        rate = f"{measure(other, flat_events(events), 1)[0]:12,.0f}" if other else f"{'-':>12}"
         print(f"{name:24}{len(texts):6}{fast:12,.0f}{slow:12,.0f}{rate}  {found} {also}")
     texts = list(sets.values())[-1]
     two_hundred = [texts[number % len(texts)] for number in range(200)]

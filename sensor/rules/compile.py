@@ -62,8 +62,11 @@ class Query:
             self._plan = None
             self.matches = compile_filter(tree.body)
 
-    def new_state(self, *, max_keys: int = 1024, max_open: int = 4096) -> SequenceState:
-        """Make an empty state for a sequence: at most so many keys and so many open sequences."""
+    def new_state(self, *, max_keys: int = 1024, max_open: int = 1024) -> SequenceState:
+        """Make an empty state for a sequence: at most so many keys and so many open sequences.
+
+        An open sequence holds its documents, some 10 KiB each: by default about 10 MiB at the worst.
+        """
         from sensor.rules.sequence import SequenceState  # noqa: PLC0415 (few rules are sequences)
 
         if self._plan is None:

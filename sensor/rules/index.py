@@ -86,7 +86,7 @@ class _TableWriter(Writer):
                     text: shared.setdefault(frozenset(tests), frozenset(tests))
                     for text, tests in table.items()
                 }
-                lines.append(f"look_up({self.value(field)}, table{number}, met)")
+                lines.append(f"look_up({self.value(field)[0]}, table{number}, met)")
         return lines
 
     def leaf(self, node: ast.Expression) -> str:

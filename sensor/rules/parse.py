@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensor.rules import ast
 from sensor.rules.errors import Refused, syntax_error
+from sensor.rules.printer import KEYWORDS
 from sensor.rules.tree import TreeBuilder
 
 if TYPE_CHECKING:
@@ -118,33 +119,13 @@ def _explain_character(text: str, position: int) -> str:
     return f"unexpected character {rest[:1]!r}"
 
 
-_KEYWORDS = frozenset(
-    {
-        "AND",
-        "ANY",
-        "BY",
-        "FALSE",
-        "IN",
-        "JOIN",
-        "LIKE",
-        "MAXSPAN",
-        "NOT",
-        "NULL",
-        "OF",
-        "OR",
-        "SAMPLE",
-    }
-    | {"SEQUENCE", "TRUE", "UNTIL", "WHERE", "WITH"}
-)
-
-
 def _explain_token(error: Any) -> str:
     token, expected = error.token, error.accepts or error.expected
     found = "the query ends here" if token.type == "$END" else f'unexpected "{token}"'
     written = str(token)
     if written == "=":
         return 'unexpected "="; equality is written =='
-    if token.type in _KEYWORDS and "NAME" in expected:
+    if written in KEYWORDS and "NAME" in expected:
         return f"{token} is a keyword; as part of a field's name it is written `{token}`"
     if written == "[":
         return 'unexpected "["; fields have no index, any element of an array counts'

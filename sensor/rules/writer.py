@@ -91,16 +91,19 @@ class Writer:
             case _:
                 return self.leaf(node)
 
-    def value(self, field: str, view: semantics.View = semantics.View.RAW) -> str:
-        """Write what gives a field, in the view a test wants."""
+    def value(self, field: str, view: semantics.View = semantics.View.RAW) -> tuple[str, str]:
+        """Write what gives a field in the view a test wants, and the variable that keeps it."""
         slot = self._slots.setdefault(field, len(self._slots))
         self.names.setdefault(f"get{slot}", fields.getter(field))
-        found = self._kept(f"r{slot}", f"get{slot}(d)")
+        variable = f"r{slot}"
+        found = self._kept(variable, f"get{slot}(d)")
         if view is not semantics.View.RAW:
-            found = self._kept(f"t{slot}", f"haystack({found})")
+            variable = f"t{slot}"
+            found = self._kept(variable, f"haystack({found})")
         if view is semantics.View.FOLDED:
-            found = self._kept(f"f{slot}", f"folded({found})")
-        return found
+            variable = f"f{slot}"
+            found = self._kept(variable, f"folded({found})")
+        return found, variable
 
     def leaf(self, node: ast.Expression) -> str:
         """Write a condition that is not made of others."""
@@ -112,14 +115,15 @@ class Writer:
             except ValueError as error:
                 raise Refused(str(error), node.position) from error
             number = len(self._leaves)
+            where, variable = self.value(found.field, found.view) if found else ("d", "d")
             if found and found.needles is not None and len(found.needles) <= _INLINE:
-                where = self.value(found.field, found.view)
-                tests = [f"{self._needle(needle)} in {where}" for needle in found.needles]
-                expression = " or ".join(tests) or "False"
+                # The first search finds the haystack, the others have it.
+                first, *others = map(self._needle, found.needles)
+                searches = [f"{first} in {where}", *(f"{other} in {variable}" for other in others)]
+                expression = " or ".join(searches)
             else:
-                argument = self.value(found.field, found.view) if found else "d"
                 self.names[f"test{number}"] = test
-                expression = f"test{number}({argument})"
+                expression = f"test{number}({where})"
             # An outcome is kept only where it is wanted again.
             once = self._uses[node] == 1
             self._leaves[node] = f"({expression})" if once else self._kept(f"o{number}", expression)

@@ -176,6 +176,8 @@ class TestErrors:
             (r'process where a == "\u{d800}"', 1, 21, "no character"),
             ("process where a == 1 == 2", 1, 22, "=="),
             ("process where a.sequence == 1", 1, 17, "keyword"),
+            ("process where a.like == 1", 1, 17, "keyword"),
+            ("process where a.in == 1", 1, 17, "keyword"),
             ("process where\n  a == 1 and\n  or b", 3, 3, "or"),
             ("process where a : 1", 1, 19, "string"),
             ("process where a like b", 1, 22, "string"),
