@@ -1,9 +1,9 @@
 """Conditions written as Python source.
 
 In: boolean expressions of checked trees. Out: one Python function over a document. `and`, `or` and `not`
-become Python's own, each field is looked up once and each test that stands in several places runs once:
-measured, that takes less than half the time of nested closures. Nothing of a query's text gets into the
-source, only names made here.
+become Python's own, each field is looked up once and each test that stands in several places runs once.
+Measured on 32 rules, that takes two thirds of the time of nested closures, and it lets all rules share one
+function. Nothing of a query's text gets into the source, only names made here.
 """
 
 from __future__ import annotations
