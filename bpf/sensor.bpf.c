@@ -37,8 +37,7 @@
 /* Bytes searched between two looks at the bounds: fewer branches for the verifier to follow. */
 #define STRIDE 8
 
-#define F_NO_PREALLOC 1	   /* BPF_F_NO_PREALLOC */
-#define F_MMAPABLE    1024 /* BPF_F_MMAPABLE: user space reads and writes it without bpf() */
+#define F_MMAPABLE 1024 /* BPF_F_MMAPABLE: user space reads and writes it without bpf() */
 
 #define PIDTYPE_TGID 1
 #define PIDTYPE_PGID 2
@@ -75,7 +74,7 @@ BPF_F_TABLE("array", u32, u64, sn_stats, CPUS *SENSOR_STAT_COUNT, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_config, sn_config, 1, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_bank, sn_banks, SENSOR_BANKS, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_recorder, sn_recorders, SENSOR_RECORDERS, F_MMAPABLE);
-BPF_F_TABLE("hash", u32, struct sensor_proc, sn_procs, PROCS_MAX, F_NO_PREALLOC);
+BPF_F_TABLE("hash", u32, struct sensor_proc, sn_procs, PROCS_MAX, PROCS_FLAGS);
 BPF_PERCPU_ARRAY(sn_scratch, struct scratch, 1);
 BPF_PERCPU_ARRAY(sn_chunk, struct chunk, 1);
 BPF_PROG_ARRAY(sn_calls, 8);

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from sensor.errors import ProbeError
 
+_F_NO_PREALLOC = 1  # BPF_F_NO_PREALLOC
+
 # Flag to places; a place is a structure and the path of members within it.
 _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
     "OFF_TASK_MM": (("task_struct", "mm"),),
@@ -93,6 +95,10 @@ def compiler_flags(types: Types) -> list[str]:
     values["SIZE_UPID"] = types.size("upid")
     # Without any controller the kernel still has v2's tree: no v1 hierarchy to look at.
     values["CGROUP_SUBSYS_COUNT"] = types.enumerator("cgroup_subsys_id", "CGROUP_SUBSYS_COUNT") or 0
+    # Before 6.1, which brought BPF an allocator of its own, a hash that allocates as it goes makes the
+    # kernel warn and taints it, or is refused: there the process table is allocated at once.
+    own_allocator = types.size("bpf_mem_alloc") is not None
+    values["PROCS_FLAGS"] = _F_NO_PREALLOC if own_allocator else 0
     missing = sorted(flag for flag, value in values.items() if value is None)
     if missing:
         places = ", ".join(

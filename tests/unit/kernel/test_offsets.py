@@ -19,7 +19,7 @@ class Types:
         return None if (struct, *path) in self.missing else 8
 
     def size(self, struct: str) -> int | None:
-        return 16
+        return None if (struct,) in self.missing else 16
 
     def enumerator(self, enum: str, name: str) -> int | None:
         return 14
@@ -36,6 +36,11 @@ def test_all_that_is_missing_is_named_at_once() -> None:
         compiler_flags(Types(("task_struct", "mm"), ("cred", "uid")))
     assert "task_struct.mm" in str(caught.value)
     assert "cred.uid" in str(caught.value)
+
+
+def test_the_table_is_allocated_at_once_where_bpf_has_no_allocator_of_its_own() -> None:
+    assert "-DPROCS_FLAGS=1" in compiler_flags(Types())
+    assert "-DPROCS_FLAGS=0" in compiler_flags(Types(("bpf_mem_alloc",)))
 
 
 def test_the_running_kernel_has_everything() -> None:
