@@ -18,33 +18,35 @@ if TYPE_CHECKING:
 
 IN_CI = bool(os.environ.get("CI"))
 
-not_run: pytest.StashKey[list[tuple[str, str]]] = pytest.StashKey()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[not_run] = []
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail") and call.excinfo is not None:
-        reason = str(call.excinfo.value)
-        item.config.stash[not_run].append((item.nodeid, reason))
-        if IN_CI and item.get_closest_marker("live") is not None:
-            report.outcome = "failed"
-            report.longrepr = f"a live test must run where CI is set, but: {reason}"
+    if (
+        IN_CI
+        and report.skipped
+        and call.excinfo is not None
+        and not hasattr(report, "wasxfail")
+        and item.get_closest_marker("live") is not None
+        and item.get_closest_marker("shared") is None
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"a live test must run where CI is set, but: {call.excinfo.value}"
     return report
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    skipped = config.stash[not_run]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Modules that skip themselves are among these, beside single tests.
+    skipped = terminalreporter.stats.get("skipped", [])
     if not skipped:
         return
-    terminalreporter.section(f"{len(skipped)} TESTS DID NOT RUN", sep="!", red=True, bold=True)
-    for reason, count in Counter(reason for _, reason in skipped).most_common():
+    terminalreporter.section(f"{len(skipped)} DID NOT RUN", sep="!", red=True, bold=True)
+    for reason, count in Counter(_reason(report) for report in skipped).most_common():
         terminalreporter.line(f"{count:4}  {reason}", red=True)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    where = report.longrepr
+    return where[2].removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
 import images
 import pytest
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 from docker_engine import DockerEngine, missing_for_engine
 from sensor_process import SENSOR, Sensor
+from testbed import Engine, Trees, remove, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +27,10 @@ if TYPE_CHECKING:
 
 TRACEFS = Path("/sys/kernel/tracing/events")
 
-LABELS = {"com.example.team": "payments", "com.example.odd": 'ä "quoted"\tvalue'}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(item.path).parent == Path(__file__).parent:
+        if Path(item.path).is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.live)
 
 
@@ -45,19 +43,6 @@ def machine() -> None:
         pytest.skip("tracefs is not mounted: sudo mount -t tracefs tracefs /sys/kernel/tracing")
     if not SENSOR.exists():
         pytest.skip("the sensor is not installed in this environment: make venv")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """The engine under test, ours or the user's."""
-
-    host: str
-    client: docker.DockerClient
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What tells a sensor to use this engine."""
-        return {"DOCKER_HOST": self.host}
 
 
 @pytest.fixture(scope="session")
@@ -74,18 +59,6 @@ def engine(machine: None) -> Iterator[Engine]:
         client = own.client()
         yield Engine(host=own.host, client=client)
         client.close()
-
-
-@dataclass(frozen=True)
-class Trees:
-    """The root file systems of the test images, to be imported into an engine."""
-
-    busybox: bytes
-    debian: bytes
-
-    def import_into(self, client: docker.DockerClient) -> None:
-        images.import_image(client, images.BUSYBOX, self.busybox)
-        images.import_image(client, images.DEBIAN, self.debian)
 
 
 @pytest.fixture(scope="session")
@@ -107,19 +80,6 @@ def client(engine: Engine, trees: Trees) -> Iterator[docker.DockerClient]:
             engine.client.images.remove(image, force=True)
 
 
-def running(client: docker.DockerClient, image: str, name: str) -> Container:
-    """Start a container that only waits, so that a test can run commands in it."""
-    return client.containers.run(
-        image,
-        ["sleep", "1000000"],
-        name=f"sensor-test-{name}-{uuid.uuid4().hex[:8]}",
-        labels=LABELS,
-        detach=True,
-        # `sleep` as pid 1 ignores SIGTERM.
-        stop_signal="SIGKILL",
-    )
-
-
 @pytest.fixture(scope="session")
 def busybox(client: docker.DockerClient) -> Iterator[Container]:
     container = running(client, images.BUSYBOX, "busybox")
@@ -132,11 +92,6 @@ def debian(client: docker.DockerClient) -> Iterator[Container]:
     container = running(client, images.DEBIAN, "debian")
     yield container
     remove(container)
-
-
-def remove(container: Container) -> None:
-    with suppress(NotFound):
-        container.remove(force=True)
 
 
 @pytest.fixture(scope="module")

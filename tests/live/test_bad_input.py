@@ -19,9 +19,9 @@ from sensor_process import SENSOR, Sensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from conftest import Engine, Trees
     from docker.models.containers import Container
     from sensor_process import Alert
+    from testbed import Engine, Trees
 
 AS_NOBODY = [
     *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),

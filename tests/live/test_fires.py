@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Engine
     from docker import DockerClient
     from docker.models.containers import Container
     from sensor_process import Alert
+    from testbed import Engine
 
 # Replaced by the marker of the test in commands and in what is expected.
 M = "MARKER"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sensor_process import Sensor
 
 if TYPE_CHECKING:
-    from conftest import Engine
+    from testbed import Engine
 
 # Without these two in the bounding set, root cannot become another user.
 CANNOT_DROP = ["setpriv", "--bounding-set", "-setuid,-setgid"]
