@@ -19,18 +19,18 @@ import msgspec
 import privileged
 import pytest
 import yaml
-from conftest import remove, running
 from sensor_process import Sensor
+from testbed import remove, running
 
 from sensor.rules.load import load_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from conftest import Engine, Trees
     from docker import DockerClient
     from docker.models.containers import Container
     from sensor_process import Alert
+    from testbed import Engine, Trees
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "elastic-rules"
 

@@ -18,9 +18,9 @@ from sensor_process import Sensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Engine
     from docker.models.containers import Container
     from sensor_process import Alert
+    from testbed import Engine
 
 RELOADS = 20
 

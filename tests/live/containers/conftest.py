@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import docker
-    from conftest import Trees
+    from testbed import Trees
 
     Resolve = Callable[..., Resolver]
 

@@ -17,7 +17,7 @@ from requests import RequestException
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from conftest import Trees
+    from testbed import Trees
 
     from sensor.containers.resolver import Resolver
 
