@@ -52,6 +52,9 @@ def _check_socket(host: Host, path: Path) -> Finding:
     code = _ask_as_sensor(host, path, status.st_gid)
     if code in _ANSWERS:
         return _finding(path, Status.OK, _ANSWERS[code])
+    if code == errno.EACCES and (closed := _closed_directory(path)) is not None:
+        detail = f"the directory {closed} is closed to {host.user}"
+        return _finding(path, Status.WARN, detail, fix=f"sudo chmod o+x {closed}")
     if code == errno.EACCES:
         mode = stat.filemode(status.st_mode)
         return _finding(
@@ -66,6 +69,11 @@ def _check_socket(host: Host, path: Path) -> Finding:
     if code == _NO_ANSWER:
         return _finding(path, Status.WARN, f"no answer within {ANSWER_SECONDS:g} s")
     return _finding(path, Status.WARN, os.strerror(code))
+
+
+def _closed_directory(path: Path) -> Path | None:
+    """The topmost directory above `path` that only its owner or its group may walk."""
+    return next((p for p in reversed(path.parents) if not p.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _finding(path: Path, status: Status, detail: str, fix: str | None = None) -> Finding:

@@ -364,6 +364,19 @@ def test_a_socket_that_the_unprivileged_sensor_cannot_open_is_a_warning(
 
 
 @AS_ROOT
+def test_a_closed_directory_above_the_socket_is_named(machine: Path, public: Path) -> None:
+    """Podman's and Docker's own containerd's lie in one; the socket's own bits do not matter then."""
+    directory = public / "closed"
+    directory.mkdir(mode=0o700)
+    path = directory / "engine.sock"
+    with listening(path, HTTP_OK):
+        finding = engine_finding(machine, path)
+    assert finding.status is Status.WARN
+    assert finding.detail == f"{path}: the directory {directory} is closed to nobody"
+    assert finding.fix == f"sudo chmod o+x {directory}"
+
+
+@AS_ROOT
 def test_the_group_of_the_socket_opens_it(machine: Path, public: Path) -> None:
     path = public / "engine.sock"
     with listening(path, HTTP_OK):
