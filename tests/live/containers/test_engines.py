@@ -16,17 +16,18 @@ import pytest
 from docker.errors import APIError
 
 from sensor.containers.cgroup import identify
+from sensor.containers.entry import entered_by_exec
 from sensor.containers.identity import resolve_identity
-from sensor.event import Cgroup, Namespaces
+from sensor.event import Cgroup, Namespaces, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import docker
-    from conftest import Engine
     from cri_control import RunningPod
     from daemons import Containerd, Podman
     from docker.models.containers import Container as Running
+    from testbed import Engine
 
     from sensor.containers.container import Container
     from sensor.containers.resolver import Resolution, Resolver
@@ -114,6 +115,62 @@ def test_docker(
         found.host_mounts,
         found.network_mode,
     ) == (("NET_ADMIN",), ("/usr/share:/host:ro",), "none")
+
+
+def mount_namespace(pid: int) -> int | None:
+    with suppress(PermissionError):  # pid 1's, where root is not all-powerful
+        return Path(f"/proc/{pid}/ns/mnt").stat().st_ino
+    return None
+
+
+def chain(pid: int) -> tuple[Process, tuple[Process, ...]]:
+    """A process and its ancestors as /proc has them now."""
+    found = []
+    while pid:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        name, _, rest = stat[stat.index("(") + 1 :].rpartition(")")
+        found.append(
+            Process(
+                pid=pid,
+                start_ns=int(rest.split()[19]),
+                name=name,
+                executable=None,
+                args=None,
+                mnt_ns=mount_namespace(pid),
+            )
+        )
+        pid = int(rest.split()[1])
+    return found[0], tuple(found[1:])
+
+
+def sleeping(container_id: str) -> list[int]:
+    """The `sleep`s whose cgroup is the container's; a runtime that sets one up is none yet."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if (
+                entry.name.isdigit()
+                and (entry / "comm").read_text() == "sleep\n"
+                and container_id in (entry / "cgroup").read_text()
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def test_an_exec_into_a_container_is_told_from_its_own_tree(
+    engine: Engine, client: docker.DockerClient, resolve: Resolve, remove: list[Running]
+) -> None:
+    remove.append(started(client))
+    container = remove[0]
+    container.exec_run(["sh", "-c", "sleep 1000000"], detach=True)
+    found = whole(resolve(engine.host.removeprefix("unix://")), container.id)
+    deadline = time.monotonic() + LONG_S
+    while len(pids := sleeping(container.id)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert {pid: pid != found.pid for pid in pids} == {
+        pid: entered_by_exec(*chain(pid), found) for pid in pids
+    }
 
 
 def test_docker_on_cgroup_v2(docker_on_v2: docker.DockerClient, remove: list[Running]) -> None:
