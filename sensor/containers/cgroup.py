@@ -67,8 +67,11 @@ _GARDEN = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){4}(?:[0-9a-f]{8})?")
 _CONTAINERD_NAME = re.compile(r"(?=.{1,76}\Z)[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*")
 _NSPAWN = re.compile(r"systemd-nspawn@(.+)\.service")
 _MACHINE = re.compile(r"machine-(.+)\.scope")
-_UNIT = re.compile(r".+\.(?:service|scope)")
+_UNITS = (".service", ".scope")
 _UNIT_SUFFIXES = (".service", ".slice", ".scope", ".mount", ".socket", ".swap")
+
+_SHORTEST_ID = 25  # BuildKit's; every other shape that has no dot is longer
+_NAMING = frozenset({"lxc", "lxc.payload", "lxc.monitor", "lxc.pivot"})
 
 _HELPER = re.compile(
     r"(?:crio-conmon|libpod-conmon|conmon)-[0-9a-f]{64}(?:\.scope)?|lxc\.(?:monitor|pivot)(?:\..+)?"
@@ -128,7 +131,7 @@ def identify(
             pod_uid=pod_uid,
             qos_class=qos,
             is_helper=any(_is_helper(parts, i) for i in range(len(parts))),
-            unit=next((part for part in reversed(parts) if _UNIT.fullmatch(part)), None),
+            unit=next((part for part in reversed(parts) if part.endswith(_UNITS)), None),
         )
     index, container_id, runtime = innermost
     # Only what lies above the container is the engine's word: below it, whoever runs inside may
@@ -171,7 +174,10 @@ def _container(
 ) -> tuple[str, str | None] | None:
     part = parts[index]
     parent = parts[index - 1] if index else ""
-    if len(part) > MAX_NAME or _is_helper(parts, index):
+    may_have_a_name = parent in _NAMING or (index == 1 and parent in containerd_namespaces)
+    if len(part) > MAX_NAME or not (may_have_a_name or _is_remarkable(part)):
+        return None
+    if _is_helper(parts, index):
         return None
     if _ID.fullmatch(part):
         return part, _runtime_of(parent, below_ecs=index > ancestors.ecs)
@@ -195,6 +201,11 @@ def _container(
         if index == 1 and parent in containerd_namespaces and _is_containerd_name(part)
         else None
     )
+
+
+def _is_remarkable(part: str) -> bool:
+    """Pass over, cheaply, what can be neither container nor helper nor unit: most of a path."""
+    return len(part) >= _SHORTEST_ID or "." in part
 
 
 def _named(part: str, parent: str) -> tuple[str, str] | None:
@@ -236,7 +247,7 @@ def _runtime_of(parent: str, *, below_ecs: bool) -> str | None:
 def _is_helper(parts: list[str], index: int) -> bool:
     """Tell an engine's helper beside a container from the container."""
     part = parts[index]
-    if _HELPER.fullmatch(part):
+    if _is_remarkable(part) and _HELPER.fullmatch(part):
         return True
     if index and parts[index - 1] in ("lxc.monitor", "lxc.pivot"):
         return True
@@ -252,6 +263,8 @@ def _pod(parts: list[str]) -> tuple[str | None, str | None]:
     """Return (uid, QoS class) of the innermost pod on the path."""
     for index in range(len(parts) - 1, -1, -1):
         part = parts[index]
+        if "pod" not in part:
+            continue
         match = _POD_SLICE.fullmatch(part)
         if match is not None:
             uid = match["uid"].replace("_", "-")

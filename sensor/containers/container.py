@@ -6,6 +6,7 @@ written by whoever started the container, so it is cut to a bound here, once, fo
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -97,7 +98,8 @@ def bounded_labels(labels: Mapping[str, str] | None) -> tuple[dict[str, str], in
     for name in names:
         if len(kept) == MAX_LABELS:
             break
-        kept[name] = bounded_text(labels[name], MAX_LABEL_VALUE) or ""
+        # Containers share their labels' names, and each answer brings them anew.
+        kept[sys.intern(name)] = bounded_text(labels[name], MAX_LABEL_VALUE) or ""
     return kept, len(labels) - len(kept)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,6 @@ from sensor.containers.source import (
 from sensor.errors import SourceError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable
 
     from sensor.containers.container import Container
@@ -47,7 +47,7 @@ class CriSource:
         self._path = path
         self._timeout_s = timeout_s
         self.name = "cri-o" if "crio" in path else "containerd"
-        self._asking: _Channel | None = None
+        self._asking = _PerThread()
         self._pods: OrderedDict[str, answers.Pod] = OrderedDict()
         self._stream: Any = None
 
@@ -58,9 +58,9 @@ class CriSource:
         """Ask for a container's status, then for a pod sandbox of that id (its pause process)."""
         if not _ID.fullmatch(container_id):
             return None
-        if self._asking is None:
-            self._asking = self._connect()
-        channel = self._asking
+        channel = self._asking.channel
+        if channel is None:
+            channel = self._asking.channel = self._connect()
         try:
             answer = channel.ask(
                 "ContainerStatus",
@@ -91,7 +91,7 @@ class CriSource:
                 runtime=channel.runtime,
             )
         except SourceError:
-            self._asking = None
+            self._asking.channel = None
             channel.close()
             raise
 
@@ -187,6 +187,12 @@ class CriSource:
         if len(self._pods) > _MAX_SANDBOXES:
             self._pods.popitem(last=False)
         return pod
+
+
+class _PerThread(threading.local):
+    """Look-ups come from several threads; one that fails closes no other's channel."""
+
+    channel: _Channel | None = None
 
 
 class _Channel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +33,6 @@ from sensor.containers.source import (
 from sensor.errors import SourceError
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator, Mapping
 
     from sensor.containers.container import Container
@@ -63,7 +63,7 @@ class DockerSource:
         self._timeout_s = timeout_s
         self._environ = dict(environ or {})
         self.name = "podman" if "podman" in url else "docker"
-        self._asking: _Connection | None = None
+        self._asking = _PerThread()
         self._images: OrderedDict[str, answers.Image] = OrderedDict()
         self._stream: CancellableStream[bytes] | None = None
         self._last_event_s: float | None = None
@@ -75,9 +75,9 @@ class DockerSource:
         """Inspect one container. Names are not asked for: Docker's ids are 64 hex digits."""
         if not _ID.fullmatch(container_id):
             return None
-        if self._asking is None:
-            self._asking = self._connect()
-        connection = self._asking
+        connection = self._asking.connection
+        if connection is None:
+            connection = self._asking.connection = self._connect()
         try:
             body = connection.get(f"/containers/{container_id}/json", MAX_ANSWER_BYTES)
             if body is None:
@@ -86,7 +86,7 @@ class DockerSource:
             image = self._image(connection, answer.image)
         except SourceError:
             # The daemon may come back as another version: begin from the beginning.
-            self._asking = None
+            self._asking.connection = None
             connection.close()
             raise
         return answers.inspected(answer, image, source=self.name, runtime=connection.runtime)
@@ -165,6 +165,12 @@ class DockerSource:
             if len(self._images) > _MAX_IMAGES:
                 self._images.popitem(last=False)
         return image
+
+
+class _PerThread(threading.local):
+    """Look-ups come from several threads, and an HTTP session is one thread's."""
+
+    connection: _Connection | None = None
 
 
 class _QuietStreamError(SourceError):

@@ -1,8 +1,9 @@
-"""One source's two threads: one listens to its changes, one asks it about single containers.
+"""One source's threads: one listens to its changes, two ask it about single containers.
 
-They are apart so that a stream that hangs delays no look-up, and each source has its own pair so
-that one that hangs delays no other. No exception leaves a thread: each is counted, and the source
-is tried again with growing pauses.
+They are apart so that a stream that hangs delays no look-up, two so that one container which its
+engine holds locked (dockerd does, while it starts or removes it) delays no other, and each source
+has its own so that one that hangs delays no other. No exception leaves a thread: each is counted,
+and the source is tried again with growing pauses.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 MAX_QUEUED: Final = 10_000
+ASKING: Final = 2
 
 Outcome = Literal["found", "absent", "failed"]
 Answer = Callable[["Feed", str, Outcome, Container | None, str], None]
 
 
 class Feed:
-    """Drives one source. `on_change` and `on_answer` are called on its threads and must not block."""
+    """Drives one source. The callbacks are called on its threads and must not block.
+
+    `on_found` gets a container before the feed says that it asks no more, `on_answer` every outcome
+    after that: whoever sees that nothing is asked for must find what was answered.
+    """
 
     def __init__(
         self,
@@ -37,6 +43,7 @@ class Feed:
         clock: Callable[[], float],
         slow_after_s: float,
         on_change: Callable[[Feed, Change], None],
+        on_found: Callable[[Container], None],
         on_answer: Answer,
     ) -> None:
         self.source = source
@@ -46,20 +53,25 @@ class Feed:
         self._clock = clock
         self._slow_after_s = slow_after_s
         self._on_change = on_change
+        self._on_found = on_found
         self._on_answer = on_answer
         self._stop = threading.Event()
         self._wake = threading.Condition()
         self._urgent: deque[str] = deque()
         self._ahead: deque[str] = deque()
         self._queued: dict[str, bool] = {}  # id -> is urgent
-        self._busy_since: float | None = None
-        self._busy_with: str | None = None
+        self._busy: list[tuple[str, float] | None] = [None] * ASKING  # with what, since when
         self._down: str | None = None
         self._changes = 0
         self._is_up = True
         self._threads = [
-            threading.Thread(target=run, name=f"{self.name}-{what}", daemon=True)
-            for run, what in ((self._listen, "watch"), (self._ask, "lookup"))
+            threading.Thread(target=self._listen, name=f"{self.name}-watch", daemon=True),
+            *(
+                threading.Thread(
+                    target=self._ask, args=(which,), name=f"{self.name}-lookup-{which}", daemon=True
+                )
+                for which in range(ASKING)
+            ),
         ]
 
     def start(self) -> None:
@@ -91,13 +103,12 @@ class Feed:
 
     def is_asking(self, container_id: str) -> bool:
         """Tell whether an answer for this id may come soon."""
+        for busy in self._busy:
+            if busy is not None and busy[0] == container_id:
+                return self._clock() - busy[1] < self._slow_after_s
         with self._wake:
-            asking = container_id == self._busy_with or container_id in self._queued
-        return asking and self.trouble() is None
-
-    def was_heard(self) -> None:
-        """The answer is where it can be found: whoever waits for it need not wait any more."""
-        self._busy_with = None
+            is_queued = container_id in self._queued
+        return is_queued and self.trouble() is None
 
     def counts(self) -> dict[str, int]:
         """Return counts by what happened: `lookup.found`, `watch.create`, `failed.timeout`, …."""
@@ -106,14 +117,12 @@ class Feed:
 
     def trouble(self) -> str | None:
         """Say why an answer cannot be expected soon, or None: what keeps alerts from waiting."""
-        busy_since = self._busy_since
-        if busy_since is not None:
-            waited = self._clock() - busy_since
-            if waited >= self._slow_after_s:
-                return f"{self.name} has not answered for {waited:.1f} s"
+        since = [busy[1] for busy in self._busy if busy is not None]
+        if len(since) == ASKING and (waited := self._clock() - max(since)) >= self._slow_after_s:
+            return f"{self.name} has not answered for {waited:.1f} s"
         return self._down
 
-    def _ask(self) -> None:
+    def _ask(self, which: int) -> None:
         while True:
             with self._wake:
                 while not (self._queued or self._stop.is_set()):
@@ -125,11 +134,12 @@ class Feed:
                 if self._queued.get(container_id) is not is_urgent:
                     continue
                 del self._queued[container_id]
-                self._busy_with = container_id
-            self._busy_since = self._clock()
+                self._busy[which] = container_id, self._clock()
             outcome, container, reason = self._look_up(container_id)
-            self._busy_since = None
             self._count(f"lookup.{outcome}")
+            if container is not None:
+                self._on_found(container)
+            self._busy[which] = None
             self._on_answer(self, container_id, outcome, container, reason)
 
     def _look_up(self, container_id: str) -> tuple[Outcome, Container | None, str]:

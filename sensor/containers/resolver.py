@@ -99,6 +99,7 @@ class Resolver:
                 clock=clock,
                 slow_after_s=SLOW_AFTER_S,
                 on_change=self._changed,
+                on_found=self._store.put,
                 on_answer=self._answered,
             )
             for source in sources
@@ -302,9 +303,6 @@ class Resolver:
         container: Container | None,
         reason: str,
     ) -> None:
-        if container is not None:
-            self._store.put(container)
-        feed.was_heard()
         with self._wake:
             pending = self._pending.get(container_id)
             if pending is None:

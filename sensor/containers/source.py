@@ -55,7 +55,7 @@ class Change:
 
 
 class Source(Protocol):
-    """One place that knows containers. `look_up` and `watch` run on different threads.
+    """One place that knows containers. `look_up` is called from several threads, `watch` from one.
 
     `name` is short and unique among the sources of one resolver (docker, podman, containerd, …),
     fixed before the first call, and stands as `source` in every container the source tells of.

@@ -112,19 +112,38 @@ def test_a_create_event_ends_what_was_remembered_of_an_unknown_id(start: Start) 
     assert resolver.get(WEB.id).container == WEB
 
 
-def test_a_hanging_source_costs_one_wait_and_answers_late(start: Start) -> None:
+def test_a_hanging_source_costs_two_waits_and_answers_late(start: Start) -> None:
     gate = threading.Event()
     source = MemorySource("docker", gate=gate)
     resolver = start(source)
-    first = resolver.resolve(WEB.id, timeout_s=0.3)
-    assert (first.state, first.container) == ("unavailable", None)
+    assert [
+        resolver.resolve(container_id, timeout_s=0.3).container for container_id in (WEB.id, "b")
+    ] == [None, None]
     # It is known now that it hangs: nobody waits, or this test would take the whole LONG_S.
-    assert resolver.resolve("another", timeout_s=LONG_S).state == "unavailable"
+    found = resolver.resolve("c", timeout_s=LONG_S)
+    assert (found.state, found.may_improve) == ("unavailable", False)
     assert "docker has not answered" in resolver.troubles()["docker"]
     answers = late(resolver, WEB.id)
     source.containers[WEB.id] = WEB
     gate.set()
     assert answers.get(timeout=LONG_S).container == WEB
+
+
+def test_one_container_that_its_engine_holds_locked_delays_no_other(start: Start) -> None:
+    gate = threading.Event()
+
+    class Locked(MemorySource):
+        def look_up(self, container_id: str) -> Container | None:
+            if container_id == "locked":
+                gate.wait()
+            return MemorySource.look_up(self, container_id)
+
+    source = Locked("docker")
+    resolver = start(source)
+    late(resolver, "locked")
+    source.containers[WEB.id] = WEB
+    assert resolver.resolve(WEB.id, timeout_s=LONG_S).container == WEB
+    gate.set()
 
 
 def test_a_hanging_source_does_not_hide_one_that_answers(start: Start) -> None:
