@@ -45,6 +45,7 @@ SENTINEL_TURNS = 100  # of 0.1 s
 BATCH = 50  # argvs that fit into the ring
 SPAWN = """
 import marshal, os, sys
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])  # each CPU has memory of its own
 for argv in marshal.load(open(sys.argv[1], "rb")):
     os.waitpid(os.posix_spawn(argv[0], argv, {}), 0)
 """
@@ -245,6 +246,19 @@ def test_literals_that_overlap(kernel: Kernel, seed: int) -> None:
     wrong, hits = differences(kernel, cases, literals)
     assert wrong == []
     assert 0 < hits < 1
+
+
+def test_what_an_earlier_exec_left_behind_is_not_searched(kernel: Kernel) -> None:
+    """The program's memory still holds the longer argv before; it must not complete the next one."""
+    program = kernel.programs[0]
+    cases = []
+    for border in (0, *BORDERS):
+        for shift in range(300, 308):
+            start = b"x" * (border + shift) + b" one"
+            cases += [(program, start + b"\0two"), (program, start)]
+    wrong, hits = differences(kernel, cases, [b" one\0two"])
+    assert wrong == []
+    assert hits == 0.5
 
 
 def test_what_is_too_long_to_be_searched_whole_passes(kernel: Kernel) -> None:
