@@ -386,6 +386,8 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	s->exec.filename.offset = 1;
 	s->exec.filename.length =
 		append_string(s, read_u64(ctx->args[2] + OFF_BPRM_FILENAME), PATH_LEN);
+	if (s->exec.filename.length <= 1) /* then comm is its name, which is not searched */
+		s->exec.header.flags |= SENSOR_F_MATCHED;
 	name = read_u64(read_u64(file + OFF_FILE_F_PATH + OFF_PATH_DENTRY) + OFF_DENTRY_D_NAME);
 	append_string(s, name, NAME_LEN);
 	used = s->used;
