@@ -145,6 +145,13 @@ _FIELDS: tuple[tuple[str, str, str, str, str], ...] = (
     ("sensor.args_base64", "keyword", _KERNEL, '["L/8="]', "arguments' bytes, where not UTF-8"),
     ("sensor.executable_deleted", "boolean", _KERNEL, "false", "the program has no file any more"),
     ("sensor.executable_memfd", "boolean", _KERNEL, "false", "the program lies in memory only"),
+    (
+        "sensor.entered_by_exec",
+        "boolean",
+        _CONTAINER,
+        "true",
+        "started from outside into a running container, as by docker exec; unknown is left out",
+    ),
     ("sensor.ancestor_entity_ids", "keyword", _KERNEL, '["9c3f…"]', "ancestors, parent first"),
     ("container.id", "keyword", _CGROUP, "5f2b0c3c…", "there exactly when it ran in a container"),
     ("container.runtime", "keyword", _CGROUP, "docker", "container runtime"),
