@@ -103,7 +103,7 @@ class Pipeline:
         for container_id in list(self._waiting):
             queue = self._waiting[container_id]
             resolution = self.resolver.get(container_id)
-            if resolution.state == "pending" and queue[0].deadline > now:
+            if _more_may_come(resolution) and queue[0].deadline > now:
                 continue
             del self._waiting[container_id]
             self._waiting_count -= len(queue)
@@ -140,7 +140,7 @@ class Pipeline:
             return
         queue = self._waiting.get(container_id)
         resolution = self.resolver.get(container_id)
-        if queue is None and resolution.state != "pending":
+        if queue is None and not _more_may_come(resolution):
             self._judge(event, identity, resolution)
             return
         if self.wait_s <= 0 or self._waiting_count >= _WAITING_MAX:
@@ -155,7 +155,8 @@ class Pipeline:
 
     def _judge(self, event: ExecEvent, identity: Identity, resolution: Resolution | None) -> None:
         self._sequence += 1
-        place = container_fields(identity, resolution, cluster_name=self.cluster_name)
+        outer = next(filter(None, map(self.resolver.lookup_known, identity.outer_ids)), None)
+        place = container_fields(identity, resolution, outer=outer, cluster_name=self.cluster_name)
         document = event_document(event, self.host, place, self._sequence)
         if resolution is not None:
             entered = entered_by_exec(event.process, event.ancestors, resolution.container)
@@ -191,6 +192,11 @@ class Pipeline:
                 for decoder in self.decoders:
                     decoder.host_pid_ns = ancestor.pid_ns
                     decoder.host_mnt_ns = ancestor.mnt_ns
+
+
+def _more_may_come(resolution: Resolution) -> bool:
+    """Nothing is known yet, or only what the engine told when it made the container."""
+    return resolution.state == "pending" or resolution.may_improve
 
 
 def _ignore(_resolution: Any) -> None:
