@@ -82,6 +82,11 @@ def whole(resolver: Resolver, container_id: str) -> Container:
     return container
 
 
+def first_pid(resolver: Resolver, container_id: str) -> int:
+    container = resolver.lookup_known(container_id)
+    return (container and container.pid) or 0
+
+
 def until(resolver: Resolver, true: Callable[[], bool]) -> None:
     """Wait for what only an engine's event can bring about."""
     deadline = time.monotonic() + LONG_S
@@ -323,9 +328,11 @@ def test_all_engines_at_once(
         }
         found = {container_id: whole(resolver, container_id) for container_id in expected}
         assert expected == {i: (c.name, c.source) for i, c in found.items()}
-        for container_id, container in found.items():
-            assert container.pid
-            assert container_id == resolve_identity(cgroups(container.pid), OURS).container_id
+        for container_id in expected:
+            # what was looked up before its first process ran is looked up again when that starts
+            until(resolver, lambda of=container_id: first_pid(resolver, of) > 0)
+            pid = first_pid(resolver, container_id)
+            assert container_id == resolve_identity(cgroups(pid), OURS).container_id
     finally:
         cri.remove(pod)
 
