@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test lint bench clean packages packages-test tracefs need-root
+.PHONY: help venv run demo test test-kernels lint bench clean packages packages-test tracefs need-root
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -33,6 +33,10 @@ test: need-root packages packages-test $(VENV)/.installed-dev tracefs ## every t
 	$(VENV)/bin/python -m pytest $(ARGS) || status=$$?; \
 	$(MAKE) --no-print-directory lint || status=$$?; \
 	exit $$status
+
+test-kernels: need-root packages ## the live cases on other kernels, in virtual machines (sudo; downloads)
+	@deploy/install-packages.sh tests/kernels/apt-packages.txt
+	@$(PYTHON) tests/kernels/run.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML
 	$(AS_OWNER) $(VENV)/bin/ruff check .

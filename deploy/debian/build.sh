@@ -1,0 +1,24 @@
+#!/bin/bash
+# Builds the Debian package with Debian's own tools.
+# usage: build.sh [FOLDER]    the package goes to FOLDER (default: dist)
+# Wheels in deploy/wheels are used before the index; PIP_NO_INDEX=1 asks no index at all.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+out=$(realpath --canonicalize-missing "${1:-dist}")
+work=$(mktemp --directory)
+trap 'rm -rf "$work"' EXIT
+source=$work/source
+mkdir -p "$source" "$out"
+
+cp -r LICENSE README.md pyproject.toml sensor bpf "$source"
+cp -r deploy/constraints.txt deploy/wheels deploy/sensor.yaml docs/operations.md "$source"
+cp -r deploy/debian "$source/debian"
+for kind in service tmpfiles; do
+	cp "deploy/systemd/ebpf-container-sensor.$kind" "$source/debian/"
+done
+find "$source" -name __pycache__ -type d -prune -exec rm -rf {} +
+
+(cd "$source" && dpkg-buildpackage --build=binary --no-sign)
+mv "$work"/*.deb "$out"
+ls -l "$out"/*.deb

@@ -1,0 +1,56 @@
+"""Cases: what the program needs to load. They load it once more, beside the one at work."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import json
+import os
+
+from harness import Guest, in_child
+
+from sensor.errors import ProbeError
+from sensor.kernel.probe import Probe
+
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+# Before 5.11 BPF memory counts against RLIMIT_MEMLOCK, which only CAP_SYS_RESOURCE may raise.
+CAPABILITIES = {"SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
+SETS = (("BPF", "PERFMON"), ("BPF", "PERFMON", "SYS_RESOURCE"))
+
+
+def capabilities(_guest: Guest) -> dict[str, object]:
+    """root with a few named capabilities can load it"""
+    refusals = {}
+    for names in SETS:
+        error = _load_with(names)
+        if error is None:
+            return {"capabilities": names}
+        refusals[" ".join(names)] = error
+    raise AssertionError(refusals)
+
+
+def _load_with(names: tuple[str, ...]) -> str | None:
+    """Loads and unloads it with only these capabilities; returns the error, None if there is none."""
+    said, told = os.pipe()
+
+    def load() -> None:
+        libc = ct.CDLL(None)
+        kept = {CAPABILITIES[name] for name in names}
+        number = 0
+        while libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+            if number not in kept:
+                assert libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0
+            number += 1
+        try:
+            # the loader is a program of its own: by exec it gets what the bounding set allows
+            Probe.load(ring_bytes=1 << 20, processes_max=1024, timeout_s=300).close()
+        except ProbeError as error:
+            os.write(told, json.dumps(str(error)[-1000:]).encode())
+        else:
+            os.write(told, b"null")
+
+    in_child(load)
+    error: str | None = json.loads(os.read(said, 4096))
+    os.close(said)
+    os.close(told)
+    return error
