@@ -53,6 +53,12 @@ def test_a_wrong_configuration_is_not_tried_again_and_again() -> None:
     assert service()["RestartPreventExitStatus"] == "2"
 
 
+def test_a_reload_may_signal_the_user_that_the_sensor_has_become() -> None:
+    """The unit's capabilities lack CAP_KILL; `+` runs the command without the unit's limits."""
+    assert "CAP_KILL" not in service()["CapabilityBoundingSet"]
+    assert service()["ExecReload"] == "+/bin/kill -HUP $MAINPID"
+
+
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: the unit was not verified")
