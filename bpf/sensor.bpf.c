@@ -9,8 +9,10 @@
  *
  *	on_exec -> scan -> scan_chunk ... -> emit_args -> emit_exec -> emit_processes
  *
- * Raw tracepoints run with preemption off, and the kernel refuses to enter a program again on the
- * same CPU (it counts that as recursion_misses): the per-CPU scratch belongs to one exec at a time.
+ * The kernel refuses to enter a program that is running on the same CPU (it counts that as
+ * recursion_misses), so the per-CPU scratch belongs to one exec at a time. Up to 6.18 preemption is
+ * off in a raw tracepoint and a refusal does not happen; 7.2 was seen to preempt there, and then
+ * refuses an exec, fork or exit now and then. The sensor counts them and says so.
  */
 /* BCC makes a string of it, to the letter: spaces would make it another licence. */
 /* clang-format off */
