@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from sensor.alerts.alert import alert_document
+from sensor.alerts.alert import alert_document, message
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.exceptions import Exceptions, hidden_document
@@ -45,24 +45,37 @@ class AlertOutlet:
         self.alerts: Counter[str] = Counter()
         self.hidden: Counter[str] = Counter()
 
-    def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> None:
-        """Takes a match; `time_ns` is when its last exec was, since the epoch."""
+    def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> Document | None:
+        """Takes a match; `time_ns` is when its last exec was, since the epoch.
+
+        Returns the alert when it went out by itself; None when it was hidden, counted or held back.
+        """
         now = self._clock()
         exemption = self.exceptions.find(matching_view(documents[-1]), rule, now)
         if exemption is not None:
             self.hidden[rule.id] += 1
             if exemption.read.text.record:
                 self._dispatcher.submit(hidden_document(documents[-1], rule, exemption), 0)
-            return
+            return None
         self.alerts[rule.id] += 1
         document = alert_document(documents, rule)
+        sent = False
         for collapsed in self._collapser.offer(document, rule, now):
-            if self._limiter is None:
-                self._send([collapsed])
-            else:
-                self._send(self._limiter.offer(collapsed, rule, now))
+            passed = (
+                [collapsed] if self._limiter is None else self._limiter.offer(collapsed, rule, now)
+            )
+            self._send(passed)
+            sent = sent or any(each is document for each in passed)
         if self.latency is not None:
             self.latency.add(self._clock() - time_ns / 1e9)
+        return document if sent else None
+
+    def update(self, alert: Document, rule: Rule, place: Document) -> None:
+        """Sends an alert again, with the same `event.id` and what is known of its container by now."""
+        updated = {**alert, **place}
+        updated["sensor"] = {**alert["sensor"], "update_of": alert["event"]["id"]}
+        updated["message"] = message((updated,), rule.name)
+        self._send([updated])
 
     def tick(self) -> None:
         """To be called about once a second: ends windows and intervals."""

@@ -28,13 +28,17 @@ from sensor.rules.rule import Rule
 
 _log = logging.getLogger(__name__)
 
+_UNFINISHED_MAX = 256  # containers with alerts to be sent again, and such alerts of each
 _WAITING_MAX = 4096  # events put aside at once; beyond it they go on without metadata
 
 
 class Outlet(Protocol):
     """Where alerts go: limits, collapse and sinks lie behind it."""
 
-    def alert(self, documents: tuple[Document, ...], rule: Rule, time_ns: int) -> None: ...
+    def alert(
+        self, documents: tuple[Document, ...], rule: Rule, time_ns: int
+    ) -> Document | None: ...
+    def update(self, alert: Document, rule: Rule, place: Document) -> None: ...
 
 
 class Recorder(Protocol):
@@ -50,6 +54,15 @@ class _Waiting:
     event: ExecEvent
     identity: Identity
     deadline: float
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    """An alert that left before its container was known whole."""
+
+    alert: Document
+    rule: Rule
+    identity: Identity
 
 
 @dataclass(slots=True)
@@ -71,6 +84,8 @@ class Pipeline:
     _sequence: int = 0
     _waiting: OrderedDict[str, deque[_Waiting]] = field(default_factory=OrderedDict)
     _waiting_count: int = 0
+    _unfinished: dict[str, list[_Unfinished]] = field(default_factory=dict)
+    _answered: deque[tuple[str, Resolution]] = field(default_factory=deque)
 
     def record(self, ring: int, record: bytes) -> None:
         """Takes one record of a ring."""
@@ -96,7 +111,12 @@ class Pipeline:
             _log.exception("an event could not be handled")
 
     def turn(self) -> None:
-        """Lets go the events whose container is known by now, or whose time is over."""
+        """Lets go the events whose container is known by now, or whose time is over.
+
+        Alerts that left without their container's metadata are sent again once it is there.
+        """
+        while self._answered:
+            self._finish(*self._answered.popleft())
         if not self._waiting:
             return
         now = self.clock()
@@ -155,8 +175,7 @@ class Pipeline:
 
     def _judge(self, event: ExecEvent, identity: Identity, resolution: Resolution | None) -> None:
         self._sequence += 1
-        outer = next(filter(None, map(self.resolver.lookup_known, identity.outer_ids)), None)
-        place = container_fields(identity, resolution, outer=outer, cluster_name=self.cluster_name)
+        place = self._place(identity, resolution)
         document = event_document(event, self.host, place, self._sequence)
         if resolution is not None:
             entered = entered_by_exec(event.process, event.ancestors, resolution.container)
@@ -167,9 +186,37 @@ class Pipeline:
         for match in self.engine.match(matching_view(document), event.time_ns):
             self.counts["matches"] += 1
             # Rules saw the view with all names; the alert carries the document itself.
-            self.outlet.alert(
+            alert = self.outlet.alert(
                 (*match.documents[:-1], self._with_past(document, event)), match.rule, event.time_ns
             )
+            if alert is not None and resolution is not None and _more_may_come(resolution):
+                self._remember(_Unfinished(alert, match.rule, identity))
+
+    def _place(self, identity: Identity, resolution: Resolution | None) -> Document:
+        outer = next(filter(None, map(self.resolver.lookup_known, identity.outer_ids)), None)
+        return container_fields(identity, resolution, outer=outer, cluster_name=self.cluster_name)
+
+    def _remember(self, unfinished: _Unfinished) -> None:
+        """The answer comes on the resolver's thread, and is taken up at the next turn."""
+        container_id = unfinished.identity.container_id
+        if container_id is None or len(self._unfinished) >= _UNFINISHED_MAX:
+            return
+        known = self._unfinished.setdefault(container_id, [])
+        if len(known) >= _UNFINISHED_MAX:
+            return
+        known.append(unfinished)
+        if len(known) == 1:
+            self.resolver.request(
+                container_id,
+                lambda resolution: self._answered.append((container_id, resolution)),
+            )
+
+    def _finish(self, container_id: str, resolution: Resolution) -> None:
+        for unfinished in self._unfinished.pop(container_id, ()):
+            if resolution.container is not None:
+                self.counts["updates"] += 1
+                place = self._place(unfinished.identity, resolution)
+                self.outlet.update(unfinished.alert, unfinished.rule, place)
 
     def _with_past(self, document: Document, event: ExecEvent) -> Document:
         """The document with what its cgroup did just before, once an alert wants it."""

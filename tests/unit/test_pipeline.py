@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -38,9 +39,16 @@ class Feed:
 class Outlet:
     def __init__(self) -> None:
         self.alerts: list[dict[str, Any]] = []
+        self.updates: list[dict[str, Any]] = []
 
-    def alert(self, documents: tuple[dict[str, Any], ...], rule: Any, time_ns: int) -> None:
+    def alert(
+        self, documents: tuple[dict[str, Any], ...], rule: Any, time_ns: int
+    ) -> dict[str, Any]:
         self.alerts.append(documents[-1])
+        return documents[-1]
+
+    def update(self, alert: dict[str, Any], rule: Any, place: dict[str, Any]) -> None:
+        self.updates.append({**alert, **place})
 
     def needles(self) -> list[str]:
         return [document["process"]["args"][-1] for document in self.alerts]
@@ -169,3 +177,33 @@ def test_a_known_container_is_named_at_once() -> None:
         resolver.stop()
     (document,) = alerts(subject).alerts
     assert document["container"]["name"] == "web"
+
+
+def test_a_late_answer_is_an_update_of_the_alert_that_left() -> None:
+    container = Container(
+        id=CONTAINER_ID, name="web", runtime="docker", source="memory", complete=True
+    )
+    gate = threading.Event()
+    source = MemorySource("memory", {}, gate=gate)
+    resolver = Resolver([source])
+    resolver.start()
+    clock = Clock()
+    subject = pipeline([search("x")], resolver, clock)
+    try:
+        subject.record(0, b"\0")
+        clock.now += 0.3
+        subject.turn()
+        assert alerts(subject).needles() == ["x"]
+        assert "name" not in alerts(subject).alerts[0]["container"]
+        source.containers[CONTAINER_ID] = container
+        gate.set()
+        answered = threading.Event()
+        resolver.request(CONTAINER_ID, lambda _: answered.set())
+        assert answered.wait(5)
+        subject.turn()
+    finally:
+        gate.set()
+        resolver.stop()
+    (update,) = alerts(subject).updates
+    assert update["container"]["name"] == "web"
+    assert update["event"]["id"] == alerts(subject).alerts[0]["event"]["id"]
