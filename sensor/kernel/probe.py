@@ -78,11 +78,15 @@ class Probe:
             "processes_max": processes_max,
             "proc_root": proc_root,
         }
+        # The child is root: it must find the same package as we are, and nothing in the working
+        # directory (-P), where anybody may have put a json.py.
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         ours, theirs = socket.socketpair()
         with (
             ours,
             subprocess.Popen(
-                [sys.executable, "-m", "sensor.kernel.loader", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "sensor.kernel.loader", str(theirs.fileno())],
+                env=environment,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
