@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 # The loop turns at least four times a second; a probe comes every few seconds.
 _STALLED_S: Final = 10.0
+# A peer that connects and says nothing must not keep its thread.
+_REQUEST_TIMEOUT_S: Final = 5.0
 # Upper bounds in seconds of the time from an exec to its alert's hand-over.
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -120,9 +123,15 @@ class _Collector:
             (sink, name): value
             for sink, numbers in state.sinks().items()
             for name, value in numbers.items()
-            if isinstance(value, int) and not isinstance(value, bool)
+            if isinstance(value, int) and not isinstance(value, bool) and name != "queued"
         }
         yield counter("sink_documents", "Documents by sink and result", sinks, "sink", "result")
+        queued = GaugeMetricFamily(
+            "sensor_sink_queue_documents", "Documents that wait for a sink", labels=("sink",)
+        )
+        for sink, numbers in state.sinks().items():
+            queued.add_metric((sink,), numbers.get("queued", 0))
+        yield queued
         rules = GaugeMetricFamily("sensor_rules", "Rules by state", labels=("state",))
         for name, number in state.rules().items():
             rules.add_metric((name,), number)
@@ -162,6 +171,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             server_version = f"sensor/{__version__}"
+            timeout = _REQUEST_TIMEOUT_S
 
             def do_GET(self) -> None:
                 path = self.path.split("?", 1)[0]
@@ -189,8 +199,12 @@ class Server:
                 _log.debug(format, *args)
 
         host, port = _address(listen)
+
+        class Listener(ThreadingHTTPServer):
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = Listener((host, port), Handler)
         except OSError as exc:
             raise SensorError(f"metrics.listen: {listen}: {exc.strerror}") from exc
         self._thread = threading.Thread(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +25,7 @@ def state() -> State:
         alerts=lambda: {"a-rule": 3},
         hidden=dict,
         resolutions=lambda: {"docker.found": 4},
-        sinks=lambda: {"stdout": {"delivered": 3, "closed": False}},
+        sinks=lambda: {"stdout": {"delivered": 3, "queued": 2, "closed": False}},
         rules=lambda: {"loaded": 2, "inactive": 1, "failed": 0},
         latency=Latency(),
         canary=Canary(),
@@ -60,6 +61,7 @@ def test_metrics_say_what_was_counted(server: Server, state: State) -> None:
         'sensor_alerts_total{rule_id="a-rule"} 3.0',
         'sensor_container_resolutions_total{result="docker.found"} 4.0',
         'sensor_sink_documents_total{result="delivered",sink="stdout"} 3.0',
+        'sensor_sink_queue_documents{sink="stdout"} 2.0',
         'sensor_rules{state="inactive"} 1.0',
         'sensor_alert_latency_seconds_bucket{le="0.0025"} 1.0',
         'sensor_alert_latency_seconds_bucket{le="+Inf"} 2.0',
@@ -86,6 +88,27 @@ def test_the_three_probes_differ(
         status, body = get(server, f"/healthz/{kind}")
         assert (kind, status) == (kind, 200 if kind in healthy else 503)
         assert json.loads(body)["status"] == ("ok" if kind in healthy else "failing")
+
+
+def test_a_peer_that_says_nothing_is_let_go(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensor.telemetry._REQUEST_TIMEOUT_S", 0.1)
+    served = Server("127.0.0.1:0", state)
+    served.start()
+    try:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=5) as peer:
+            assert peer.recv(1) == b""
+    finally:
+        served.close()
+
+
+def test_an_ipv6_address(state: State) -> None:
+    served = Server("[::1]:0", state)
+    served.start()
+    try:
+        with urllib.request.urlopen(f"http://[::1]:{served.port}/metrics", timeout=5) as answer:
+            assert answer.status == 200
+    finally:
+        served.close()
 
 
 def test_anything_else_is_not_found(server: Server) -> None:
