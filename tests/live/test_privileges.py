@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sensor_process import Sensor
 
 if TYPE_CHECKING:
-    import pytest
     from testbed import Engine
 
 # Without these two in the bounding set, root cannot become another user.
@@ -74,14 +73,13 @@ def test_keeping_privileges_has_to_be_asked_for(engine: Engine) -> None:
         assert sensor.stop() == 0
 
 
-def test_nothing_in_the_working_directory_is_run_as_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_in_the_working_directory_is_run_as_root(tmp_path: Path) -> None:
     """The children that load the program and read the rules are Python, too."""
     ran = tmp_path / "ran"
     for name in ("json", "ctypes", "sensor", "pickle", "bcc"):
         (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\n")
-    monkeypatch.chdir(tmp_path)
-    with Sensor() as sensor:
+    # by env: the harness itself starts everything in the repository
+    with Sensor(prefix=["env", f"--chdir={tmp_path}"]) as sensor:
+        assert Path(f"/proc/{sensor.pid}/cwd").readlink() == tmp_path
         assert sensor.stop() == 0
     assert not ran.exists(), ran.read_text()
