@@ -26,8 +26,11 @@
 #define SENSOR_CHUNK_LEN  8192
 /* Bounded by the kernel's limit of 32 tail calls, one a chunk. */
 #define SENSOR_CHUNKS_MAX 26
-/* A longer argv is cut here, says SENSOR_F_ARGS_TRUNCATED, and always passes the filter. */
-#define SENSOR_ARGS_MAX (SENSOR_INLINE_LEN + SENSOR_CHUNK_LEN * SENSOR_CHUNKS_MAX)
+/*
+ * A longer argv is cut here, says SENSOR_F_ARGS_TRUNCATED, and always passes the filter. Less 8:
+ * the part in the EXEC record ends on a whole stride of the search.
+ */
+#define SENSOR_ARGS_MAX (SENSOR_INLINE_LEN - 8 + SENSOR_CHUNK_LEN * SENSOR_CHUNKS_MAX)
 
 /* Bytes of argv and of the invoked path kept for each process, for its children's events. */
 #define SENSOR_HEAD_LEN	    256
