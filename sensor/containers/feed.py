@@ -102,13 +102,16 @@ class Feed:
             return True
 
     def is_asking(self, container_id: str) -> bool:
-        """Tell whether an answer for this id may come soon."""
-        for busy in self._busy:
-            if busy is not None and busy[0] == container_id:
-                return self._clock() - busy[1] < self._slow_after_s
+        """Tell whether an answer for this id may come soon.
+
+        One that takes long is no reason to say no: an engine answers nothing about a container while
+        it starts it, and that is when its first process does its exec.
+        """
         with self._wake:
-            is_queued = container_id in self._queued
-        return is_queued and self.trouble() is None
+            is_open = container_id in self._queued or any(
+                busy is not None and busy[0] == container_id for busy in self._busy
+            )
+        return is_open and self.trouble() is None
 
     def counts(self) -> dict[str, int]:
         """Return counts by what happened: `lookup.found`, `watch.create`, `failed.timeout`, …."""

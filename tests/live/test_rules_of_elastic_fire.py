@@ -314,3 +314,24 @@ def test_what_a_container_runs_by_itself_has_not_come_in(lab: Lab, client: Docke
     assert {name: field(first, name) for name in expected} == expected
     assert {name: field(child, name) for name in expected} == expected
     assert child["sensor"]["entered_by_exec"] is False
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_the_first_exec_of_a_privileged_container(attempt: int, lab: Lab, marker: str) -> None:
+    """Docker is asked about a container while its first process already runs: the rule waits for it."""
+    client = lab.places["busybox", True].container.client
+    assert client is not None
+    command = ["mount", "-t", "none", marker, "/nonexistent"]
+    container = client.containers.create(
+        images.BUSYBOX, command, name=f"sensor-test-{marker}", privileged=True
+    )
+    try:
+        container.start()
+        rule_id = RULES["privilege_escalation_mount_launched_inside_a_privileged_container"].id
+        alert = lab.sensor.wait_for_alert(
+            lambda found: found["rule"]["id"] == rule_id and found["process"]["args"] == command
+        )
+    finally:
+        remove(container)
+    assert alert["container"]["id"] == container.id
+    assert alert["container"]["security_context"]["privileged"] is True
