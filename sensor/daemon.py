@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limiter
+from sensor.alerts.notice import notice
 from sensor.canary import Canary
 from sensor.config import Config
 from sensor.containers.discovery import SourcesConfig, find_sources
@@ -34,7 +35,7 @@ from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
-from sensor.reload import Reloader, RuleSet, load_rule_set
+from sensor.reload import Refused, Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
 from sensor.telemetry import Latency, Server, State
 from sensor.watch import LOSSES, Watch
@@ -48,6 +49,7 @@ _POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at 
 _POLL_WAITING_S = 0.002  # while an event waits for its container
 _CANARY_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 0.7
+_ERRORS_TOLD, _ERROR_LENGTH = 20, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,11 @@ def run(
     duration_s: float | None = None,
     observer: Callable[[Document], None] | None = None,
     say: Callable[[str], None] = _to_stderr,
+    reread: Callable[[], Config] | None = None,
 ) -> Summary:
     """Runs until SIGINT, SIGTERM or the end of the duration.
+
+    `reread` gives the configuration as it is when a reload is asked for; None: it does not change.
 
     Raises `ConfigurationError` for what the user wrote, `ProbeError` for what the kernel refuses.
     """
@@ -89,7 +94,7 @@ def run(
             "the sensor starts as root (it drops to an unprivileged user): use sudo"
         )
     with ExitStack() as stack:
-        sensor = _start(config, observer, stack, say)
+        sensor = _start(config, observer, stack, say, reread)
         stop = stack.enter_context(_signals(sensor.reloader.request))
         if not sensor.pipeline.canary.await_(sensor.pump, _CANARY_TIMEOUT_S):
             raise ProbeError(
@@ -114,6 +119,7 @@ class _Sensor:
     dispatcher: Dispatcher
     reloader: Reloader
     watch: Watch
+    common: Mapping[str, Any]
     state: State
     ready_line: str
     next_tick: float = 0.0
@@ -135,8 +141,7 @@ class _Sensor:
                     return
                 timeout_s = min(timeout_s, deadline - now)
             self.pump(timeout_s)
-            if (rules := self.reloader.take()) is not None:
-                self.put_in_force(rules)
+            self.reload()
             if now >= self.next_tick:
                 self.next_tick = now + 1.0
                 self.pipeline.expire(time.time_ns())
@@ -148,15 +153,55 @@ class _Sensor:
                 _log.warning("standard output is closed: the sensor ends")
                 return
 
-    def put_in_force(self, rules: RuleSet) -> None:
+    def reload(self) -> None:
+        """Puts in force what was loaded meanwhile, and says what is wrong with it to every sink."""
+        before = self.reloader.config
+        result = self.reloader.take()
+        if isinstance(result, RuleSet):
+            self.put_in_force(result, before)
+            if result.loaded.errors:
+                details = [
+                    str(error).splitlines()[0][:_ERROR_LENGTH]
+                    for error in result.loaded.errors[:_ERRORS_TOLD]
+                ]
+                self.notice(
+                    "reload_incomplete",
+                    f"{len(result.loaded.errors)} errors in the files of rules and exceptions: what is "
+                    "broken stays as it was, the rest was reloaded",
+                    {"errors": details},
+                )
+        elif isinstance(result, Refused):
+            _log.error(
+                "the rules cannot be reloaded, the old ones stay in force: %s", result.reason
+            )
+            self.notice(
+                "reload_failed",
+                "The rules could not be reloaded, the old ones stay in force",
+                {"reason": result.reason[:1000]},
+            )
+
+    def put_in_force(self, rules: RuleSet, before: Config) -> None:
         """What is in the rings was let through by the old filter: the old rules judge it first."""
         self.pump(0)
         self.probe.set_filter(rules.prefilter.automaton)
         self.pipeline.engine = rules.engine
         self.outlet.exceptions = rules.exceptions
+        config = rules.config
+        self.pipeline.wait_s = config.containers.wait_ms / 1000
+        self.pipeline.cluster_name = config.containers.cluster_name
+        self.watch.canary_interval_s = config.canary_interval_s
+        if _held_by(config) != _held_by(before):
+            self.outlet.replace(*_holding(config))
         _log.warning(
             "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
         )
+
+    def notice(self, code: str, message: str, details: Mapping[str, Any]) -> None:
+        """Says something of the sensor itself to every sink."""
+        document = notice(
+            code, message, severity="medium", time=time.time(), details=details, common=self.common
+        )
+        self.dispatcher.submit(document, document["event"]["severity"])
 
     def finish(self) -> Summary:
         """Takes what is left in the rings, lets the waiting go, and delivers."""
@@ -180,6 +225,7 @@ def _start(
     observer: Callable[[Document], None] | None,
     stack: ExitStack,
     say: Callable[[str], None],
+    reread: Callable[[], Config] | None,
 ) -> _Sensor:
     started = time.monotonic()
     canary = Canary()
@@ -224,12 +270,7 @@ def _start(
     common = {"host": host.fields()}
     dispatcher = make_dispatcher(config, sinks, common)
     dispatcher.start()
-    outlet = AlertOutlet(
-        dispatcher,
-        rules.exceptions,
-        Collapser(window=config.alerts.collapse_window_s),
-        Limiter() if config.alerts.limit else None,
-    )
+    outlet = AlertOutlet(dispatcher, rules.exceptions, *_holding(config))
     pipeline = Pipeline(
         decoders=decoders,
         host=host,
@@ -250,8 +291,7 @@ def _start(
 
     latency = Latency()
     outlet.latency = latency
-    reloader = Reloader(config, canary.literal, lambda loaded: _report(loaded, say))
-    reloader.note(rules.loaded)
+    reloader = Reloader(rules, canary.literal, lambda loaded: _report(loaded, say), say, reread)
     state = State(
         counters=counters,
         losses=LOSSES,
@@ -281,6 +321,7 @@ def _start(
             canary_interval_s=config.canary_interval_s,
         ),
         reloader=reloader,
+        common=common,
         state=state,
         ready_line=(
             f"sensor ready: kernel {host.kernel}, {len(rules.loaded.rules)} rules, "
@@ -288,6 +329,16 @@ def _start(
             f"after {time.monotonic() - started:.2f} s"
         ),
     )
+
+
+def _held_by(config: Config) -> tuple[float, bool]:
+    return config.alerts.collapse_window_s, config.alerts.limit
+
+
+def _holding(config: Config) -> tuple[Collapser, Limiter | None]:
+    """What counts alerts together, and what holds them back."""
+    window, limited = _held_by(config)
+    return Collapser(window=window), Limiter() if limited else None
 
 
 def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:

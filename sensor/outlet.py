@@ -70,6 +70,11 @@ class AlertOutlet:
             self.latency.add(self._clock() - time_ns / 1e9)
         return document if sent else None
 
+    def replace(self, collapser: Collapser, limiter: Limiter | None) -> None:
+        """Counts and holds back by these from now on; what the old ones hold is said first."""
+        self._say_held()
+        self._collapser, self._limiter = collapser, limiter
+
     def update(self, alert: Document, rule: Rule, place: Document) -> None:
         """Sends an alert again, with the same `event.id` and what is known of its container by now."""
         updated = {**alert, **place}
@@ -88,10 +93,13 @@ class AlertOutlet:
 
     def flush(self) -> None:
         """Says what is still counted or held back."""
+        self._say_held()
+        self.exceptions.save()
+
+    def _say_held(self) -> None:
         self._send(self._collapser.flush())
         if self._limiter is not None:
             self._send(self._limiter.flush(self._clock()))
-        self.exceptions.save()
 
     def _send(self, documents: Iterable[Document]) -> None:
         for document in documents:

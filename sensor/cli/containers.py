@@ -39,6 +39,7 @@ HEADER = ("ID", "NAME", "IMAGE", "POD", "SOURCE", "AGE")
     "--config",
     "path",
     type=click.Path(path_type=Path),
+    envvar="SENSOR_CONFIG",
     help="The sensor's configuration: its sockets are asked.",
 )
 @click.option(

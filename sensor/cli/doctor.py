@@ -24,6 +24,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
     "--config",
     "path",
     type=click.Path(path_type=Path),
+    envvar="SENSOR_CONFIG",
     help="The sensor's configuration: its user and sockets are checked.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of text.")

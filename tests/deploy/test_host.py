@@ -84,7 +84,7 @@ def test_all_three_ways_in_use_the_same_capabilities_and_the_documentation_names
 def test_the_packages_configuration_is_valid_and_its_folders_are_in_the_package() -> None:
     config = load_config(DEBIAN / "sensor.yaml")
     folders = {f"/{line}" for line in (DEBIAN / "ebpf-container-sensor.dirs").read_text().split()}
-    assert {*config.rules, *config.alerts.exceptions} == folders
+    assert {*config.rules, *config.alerts.exceptions, "/etc/sensor/config.d"} == folders
 
 
 def test_the_user_is_the_same_everywhere() -> None:

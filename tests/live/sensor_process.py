@@ -30,7 +30,8 @@ STOP_SECONDS = 10
 
 def has_argument(alert: Alert, text: str) -> bool:
     """Whether some argument of the alert's process contains `text`."""
-    return any(text in argument for argument in alert["process"].get("args") or ())
+    # The sensor's own words are of no process.
+    return any(text in argument for argument in alert.get("process", {}).get("args") or ())
 
 
 class Sensor:
@@ -161,10 +162,10 @@ class Sensor:
         """The first alert in which some argument contains `marker`."""
         return self.wait_for_alert(lambda alert: has_argument(alert, marker), timeout)
 
-    def wait_for_line(self, text: str, timeout: float = READY_SECONDS) -> str:
-        """The first line of stderr, past or to come, that contains `text`."""
+    def wait_for_line(self, text: str, timeout: float = READY_SECONDS, after: int = 0) -> str:
+        """The first line of stderr, past or to come, that contains `text`, `after` others that do."""
         return self._await(
-            lambda: next((line for line in self._lines if text in line), None),
+            lambda: next(iter([line for line in self._lines if text in line][after:]), None),
             timeout,
             f"no line with {text!r} came",
         )

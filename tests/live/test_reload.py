@@ -130,18 +130,39 @@ def test_a_broken_file_leaves_the_old_rules_in_force(
         write(path, content)
         hang_up(sensor)
         sensor.wait_for_line(said)
-        sensor.wait_for_line("the old ones stay in force")
+        sensor.wait_for_line("stays in force as it was")
+        own = sensor.wait_for_alert(lambda found: found["rule"]["id"] == "sensor.reload_incomplete")
+        assert said in own["sensor"]["reload_incomplete"]["errors"][0]
         debian.exec_run(["/opt/noop", marker, "old"])
-        alert = sensor.wait_for_alert(lambda found: "old" in found["process"]["args"])
-        assert number_of(alert) == 1
+        assert number_of(sensor.wait_for_argument("old")) == 1
 
         write(path, RULE.format(rule_id=rule_id(3), marker=marker))
         hang_up(sensor)
-        sensor.wait_for_line("rules reloaded: 1 in force")
+        sensor.wait_for_line("rules reloaded: 1 in force", after=1)
         debian.exec_run(["/opt/noop", marker, "mended"])
-        alert = sensor.wait_for_alert(lambda found: "mended" in found["process"]["args"])
-        assert number_of(alert) == 3
+        assert number_of(sensor.wait_for_argument("mended")) == 3
         assert sensor.stop() == 0
+
+
+def test_a_broken_file_among_others_keeps_its_own_rule_and_no_more(
+    debian: Container, engine: Engine, rules: Path, marker: str
+) -> None:
+    """The other files are taken as they are: a changed one, and one that is gone."""
+    words = {name: f"{name}-{marker}" for name in ("broken", "changed", "gone")}
+    for number, (name, word) in enumerate(words.items(), 1):
+        write(rules / f"{name}.yml", RULE.format(rule_id=rule_id(number), marker=word))
+    arguments = ("--no-builtin", "--no-limit", "--rules", rules)
+    with Sensor(*arguments, environment=engine.environment) as sensor:
+        write(rules / "broken.yml", "name: [")
+        write(rules / "changed.yml", RULE.format(rule_id=rule_id(22), marker=words["changed"]))
+        (rules / "gone.yml").unlink()
+        hang_up(sensor)
+        sensor.wait_for_line("rules reloaded: 2 in force")
+        for name in ("gone", "broken", "changed"):
+            debian.exec_run(["/opt/noop", words[name]])
+        sensor.wait_for_argument(words["changed"])
+        assert sensor.stop() == 0
+    assert [number_of(each) for each in sensor.alerts_with(marker)] == [1, 22]
 
 
 def test_a_strict_sensor_takes_all_files_or_none(
@@ -155,6 +176,61 @@ def test_a_strict_sensor_takes_all_files_or_none(
         hang_up(sensor)
         sensor.wait_for_line("broken.yml:")
         sensor.wait_for_line("the old ones stay in force")
+        own = sensor.wait_for_alert(lambda found: found["rule"]["id"] == "sensor.reload_failed")
+        assert "broken.yml" in own["sensor"]["reload_failed"]["reason"]
         debian.exec_run(["/opt/noop", marker])
         assert number_of(sensor.wait_for_argument(marker)) == 1
         assert sensor.stop() == 0
+
+
+def test_settings_are_read_again_and_what_needs_a_restart_is_said(
+    debian: Container, engine: Engine, rules: Path, marker: str
+) -> None:
+    """A folder of rules that comes by config.d, and an exception; the file then breaks."""
+    main, beside = rules / "sensor.yaml", rules / "config.d" / "10-rules.yml"
+    main.write_text("builtin_rules: false\n")
+    beside.parent.mkdir()
+    found = rules / "found"
+    found.mkdir()
+    (found / "rule.yml").write_text(RULE.format(rule_id=rule_id(1), marker=marker))
+    with Sensor("--no-limit", "--config", main, environment=engine.environment) as sensor:
+        write(beside, f"rules: [{found}]\nkernel: {{ring_bytes: 8388608}}\n")
+        hang_up(sensor)
+        sensor.wait_for_line("configuration reloaded: rules")
+        sensor.wait_for_line("kernel.ring_bytes has changed; that needs a restart")
+        sensor.wait_for_line("rules reloaded: 1 in force")
+        debian.exec_run(["/opt/noop", marker, "read"])
+        assert number_of(sensor.wait_for_argument("read")) == 1
+
+        write(beside, f"rules: [{found}]\nrulez: []\n")
+        hang_up(sensor)
+        sensor.wait_for_line("10-rules.yml: rulez: unknown key")
+        debian.exec_run(["/opt/noop", marker, "kept"])
+        assert number_of(sensor.wait_for_argument("kept")) == 1
+        assert sensor.stop() == 0
+
+
+def test_exceptions_of_a_broken_file_stay(
+    debian: Container, engine: Engine, rules: Path, marker: str
+) -> None:
+    write(rules / "rule.yml", RULE.format(rule_id=rule_id(1), marker=marker))
+    folder = rules / "exceptions.d"
+    folder.mkdir()
+    text = (
+        f"exceptions:\n  - {{id: quiet, rules: all, args: hidden-{marker}, reason: a test, "
+        "owner: tests, expires: never}\n"
+    )
+    write(folder / "known.yml", text)
+    main = rules / "sensor.yaml"
+    main.write_text(f"builtin_rules: false\nalerts: {{limit: false, exceptions: [{folder}]}}\n")
+    arguments = ("--config", main, "--rules", rules / "rule.yml")
+    with Sensor(*arguments, environment=engine.environment) as sensor:
+        write(folder / "known.yml", text + "  - {id: quiet\n")
+        hang_up(sensor)
+        sensor.wait_for_line("known.yml: the exceptions in it stay as they were")
+        sensor.wait_for_line("rules reloaded: 1 in force")
+        debian.exec_run(["/opt/noop", marker, f"hidden-{marker}"])
+        debian.exec_run(["/opt/noop", marker, "shown"])
+        sensor.wait_for_argument("shown")
+        assert sensor.stop() == 0
+    assert [each["process"]["args"][-1] for each in sensor.alerts_with(marker)] == ["shown"]

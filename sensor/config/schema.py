@@ -1,28 +1,20 @@
-"""The configuration: typed, with defaults, read from one YAML file; flags of the command line win.
-
-In: a path. Out: a frozen `Config`. Raises `ConfigurationError` with the file and the key's path.
-"""
+"""What can be set: every key with its type and its default, as frozen structs."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import mmap
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sensor.errors import ConfigurationError
-
-_SIZE_MAX = 1 << 20
-
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A mapping of the file: a key it does not know is an error."""
 
 
-class Kernel(_Section, frozen=True):
+class Kernel(Section, frozen=True):
     """The program: what it sends, and the memory it may have."""
 
     capture: Literal["matching", "all"] = "matching"
@@ -30,8 +22,12 @@ class Kernel(_Section, frozen=True):
     processes_max: Positive = 32768
     proc_root: str = "/proc"
 
+    def __post_init__(self) -> None:
+        if self.ring_bytes % mmap.PAGESIZE or self.ring_bytes & (self.ring_bytes - 1):
+            raise ValueError(f"ring_bytes: not a power of two from {mmap.PAGESIZE} on")
 
-class Containers(_Section, frozen=True):
+
+class Containers(Section, frozen=True):
     """Where metadata comes from. `sockets`: null looks for them, an empty list uses none."""
 
     sockets: list[str] | None = None
@@ -40,7 +36,7 @@ class Containers(_Section, frozen=True):
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
 
 
-class Alerts(_Section, frozen=True):
+class Alerts(Section, frozen=True):
     """What becomes of matches.
 
     `limit`: each rule's own interval and maximum hold. `collapse_window_s`: the repetitions of one
@@ -53,13 +49,18 @@ class Alerts(_Section, frozen=True):
     exceptions: list[str] = []
 
 
-class Metrics(_Section, frozen=True):
+class Metrics(Section, frozen=True):
     """Where `/metrics` and `/healthz/*` are served, as HOST:PORT; null serves nothing."""
 
     listen: str | None = None
 
+    def __post_init__(self) -> None:
+        host, _, port = (self.listen or "localhost:0").rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError(f"listen: {self.listen!r} is not HOST:PORT")
 
-class Spool(_Section, frozen=True):
+
+class Spool(Section, frozen=True):
     """Where alerts wait for sinks that are down; null keeps them in memory only.
 
     The directory belongs to the sensor's user. Beyond `max_bytes` or `max_age_s` the oldest of the
@@ -71,7 +72,7 @@ class Spool(_Section, frozen=True):
     max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 7 * 86_400.0
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """Everything that can be set."""
 
     rules: list[str] = []
@@ -88,38 +89,3 @@ class Config(_Section, frozen=True):
     stdout: bool = True
     sinks: list[dict[str, Any]] = []
     spool: Spool = Spool()
-
-
-def load_config(path: Path | None) -> Config:
-    """The file's configuration, or the defaults without a file."""
-    if path is None:
-        return Config()
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_SIZE_MAX + 1)
-    except OSError as exc:
-        raise ConfigurationError(f"{path}: {exc.strerror}") from exc
-    if len(raw) > _SIZE_MAX:
-        raise ConfigurationError(f"{path}: larger than {_SIZE_MAX} bytes")
-    import yaml  # noqa: PLC0415 - only where a file is given
-
-    try:
-        data = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigurationError(f"{path}: {exc}") from exc
-    try:
-        return msgspec.convert({} if data is None else data, Config)
-    except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{path}: {_explain(str(exc))}") from exc
-
-
-def _explain(message: str) -> str:
-    """Msgspec's sentence with the key's path in front: `containers.wait: unknown key`."""
-    where = re.search(r" - at `\$\.?([^`]*)`$", message)
-    prefix = where.group(1) if where else ""
-    text = message[: where.start()] if where else message
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
-    if unknown:
-        key = f"{prefix}.{unknown.group(1)}" if prefix else unknown.group(1)
-        return f"{key}: unknown key"
-    return f"{prefix or 'the file'}: {text[:1].lower()}{text[1:]}"

@@ -1,0 +1,24 @@
+"""The configuration: typed, with defaults; from files, variables and flags, each over the one before.
+
+In: the path of a YAML file, the environment, flags. Out: a frozen `Config`, and where each of its
+values came from. Raises `ConfigurationError` that names file and key of everything that is wrong.
+"""
+
+from sensor.config.load import effective_config, load_config
+from sensor.config.merge import Effective, Layer, Origin
+from sensor.config.schema import Alerts, Config, Containers, Kernel, Metrics, Section, Spool
+
+__all__ = [
+    "Alerts",
+    "Config",
+    "Containers",
+    "Effective",
+    "Kernel",
+    "Layer",
+    "Metrics",
+    "Origin",
+    "Section",
+    "Spool",
+    "effective_config",
+    "load_config",
+]
