@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv run demo test test-kernels lint bench clean packages packages-test tracefs need-root
+.PHONY: help venv run demo test test-kernels lint checkov tools bench clean packages packages-test tracefs need-root
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -28,7 +28,7 @@ run: need-root packages $(VENV)/.installed tracefs ## install what is missing, s
 demo: need-root packages $(VENV)/.installed tracefs ## show one alert for a harmless search in a container (sudo)
 	@$(VENV)/bin/python deploy/demo.py $(ARGS)
 
-test: need-root packages packages-test $(VENV)/.installed-dev tracefs ## every test, then lint (sudo)
+test: need-root packages packages-test $(VENV)/.installed-tools tracefs ## every test, then lint (sudo)
 	@status=0; \
 	$(VENV)/bin/python -m pytest $(ARGS) || status=$$?; \
 	$(MAKE) --no-print-directory lint || status=$$?; \
@@ -38,14 +38,23 @@ test-kernels: need-root packages ## the live cases on other kernels, in virtual 
 	@deploy/install-packages.sh tests/kernels/apt-packages.txt
 	@$(PYTHON) tests/kernels/run.py $(ARGS)
 
-lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML
+lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML, Dockerfile
 	$(AS_OWNER) $(VENV)/bin/ruff check .
 	$(AS_OWNER) $(VENV)/bin/ruff format --check .
 	$(AS_OWNER) $(VENV)/bin/mypy
 	$(AS_OWNER) $(VENV)/bin/lint-imports
 	find bpf tests/live/programs -name '*.[ch]' -print0 | xargs -0 $(VENV)/bin/clang-format --dry-run -Werror
-	$(VENV)/bin/shellcheck .ci/run deploy/*.sh
+	grep --recursive --files-with-matches --null --extended-regexp --exclude='*.py' '^#!/bin/(ba)?sh' \
+		.ci deploy tests | xargs -0 $(VENV)/bin/shellcheck
 	$(VENV)/bin/yamllint --strict .
+	$(VENV)/bin/hadolint --failure-threshold style deploy/Dockerfile
+
+checkov: $(VENV)/.installed-tools ## what checkov finds in the manifests, against the reasons why it stays
+	@[ -x $(VENV)-checkov/bin/checkov ] || { \
+		$(AS_OWNER) $(PYTHON) -m venv $(VENV)-checkov && \
+		$(AS_OWNER) $(VENV)-checkov/bin/pip install --disable-pip-version-check --quiet 'checkov>=3.3,<4'; \
+	}
+	@$(VENV)/bin/python tests/deploy/checkov_findings.py $(VENV)-checkov/bin/checkov
 
 bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the measurements of docs/operations.md (sudo)
 	@for file in benchmarks/*.py; do \
@@ -54,8 +63,10 @@ bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the me
 
 venv: packages $(VENV)/.installed-dev ## the Python environment with the development tools, in .venv
 
+tools: $(VENV)/.installed-tools ## kubectl and helm, in .venv
+
 clean: ## remove the environment, caches and build products
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-checkov build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets above need --------------------------------------------------------------------
@@ -85,3 +96,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --editable '.[cri,dev]'
 	$(AS_OWNER) touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-tools: tests/deploy/kubernetes_tools.py $(VENV)/.installed-dev
+	$(AS_OWNER) $(VENV)/bin/python tests/deploy/kubernetes_tools.py
+	$(AS_OWNER) touch $@

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_validate
 import msgspec
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
+from rendering import KUBERNETES, charted, kustomization, kustomized
 
 import sensor
 from sensor.canary import Canary
@@ -23,7 +23,6 @@ from sensor.containers.discovery import WELL_KNOWN
 from sensor.telemetry import Latency, State, _Collector
 from sensor.watch import LOSSES
 
-KUBERNETES = Path(__file__).parents[2] / "deploy/kubernetes"
 BASE = KUBERNETES / "base"
 COMPONENTS = KUBERNETES / "components"
 KUSTOMIZATIONS = sorted(KUBERNETES.rglob("kustomization.yaml"))
@@ -65,12 +64,7 @@ def test_a_kustomization_names_files_that_exist_and_no_file_is_forgotten(path: P
 
 @pytest.mark.parametrize("folder", INSTALLABLE, ids=lambda path: path.name)
 def test_what_is_installed_can_be_rendered(folder: Path) -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not installed: the kustomizations were not rendered")
-    ran = subprocess.run(
-        ["kubectl", "kustomize", folder], capture_output=True, text=True, check=True
-    )
-    objects = list(yaml.safe_load_all(ran.stdout))
+    objects = kustomized(folder)
     kinds = {each["kind"] for each in objects}
     assert {"Namespace", "DaemonSet", "ServiceAccount", "ConfigMap", "NetworkPolicy"} <= kinds
     names = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
@@ -83,6 +77,34 @@ def test_what_is_installed_can_be_rendered(folder: Path) -> None:
     assert {each["name"] for each in pod["volumes"]} == {
         mount["name"] for mount in pod["containers"][0]["volumeMounts"]
     }
+
+
+# The oldest version that docs/operations.md names, and the newest that the validator knows. Of what
+# comes with the Prometheus operator it knows nothing.
+WAYS = {
+    "base": ((), "1.25"),
+    "kubernetes-api": (("kubernetes-api",), "1.25"),
+    "crio": (("crio",), "1.25"),
+    "k3s": (("k3s",), "1.25"),
+    "least-privilege": (("least-privilege",), "1.30"),
+    "monitoring": (("monitoring",), "1.25"),
+}
+OPERATOR = {"ServiceMonitor", "PrometheusRule"}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_kubernetes_knows_every_field(way: str, tmp_path: Path) -> None:
+    components, oldest = WAYS[way]
+    for each in kustomized(kustomization(tmp_path, components)):
+        for version in (oldest, kubernetes_validate.latest_version()):
+            if each["kind"] not in OPERATOR:
+                kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_kubernetes_knows_every_field_of_the_chart() -> None:
+    for each in charted("leastPrivilege=true", "kubernetesApi=true", "monitoring.enabled=true"):
+        if each["kind"] not in OPERATOR:
+            kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_version_is_the_packages() -> None:
