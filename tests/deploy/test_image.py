@@ -1,10 +1,11 @@
 """The image, run by an engine as docs/operations.md says: it alerts on an exec in another container.
 
-Building it takes a base and packages from the network, so that is not done here: SENSOR_IMAGE names an
-image that the engine at DOCKER_HOST has.
+    sudo make test-image
 
-    docker build -f deploy/Dockerfile -t ebpf-container-sensor .
-    SENSOR_IMAGE=ebpf-container-sensor DOCKER_HOST=unix:///var/run/docker.sock pytest tests/deploy/test_image.py
+builds it and runs it by Docker engines of the test's own; it takes a base and packages from Debian's
+archive and PyPI. An image that is built already, by the engine that has it:
+
+    SENSOR_IMAGE=NAME DOCKER_HOST=unix:///var/run/docker.sock pytest tests/deploy/test_image.py
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
+import image_engines
 import pytest
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
@@ -27,45 +29,107 @@ from docker.models.containers import Container
 T = TypeVar("T")
 
 IMAGE = os.environ.get("SENSOR_IMAGE")
+OF_ITS_OWN = "build"  # as a name of an image: the test is to build it, and to start the engines
 READY_SECONDS = 60
 ALERT_SECONDS = 20
+HEALTHY_SECONDS = 60
+ENGINE_OF_BPF = 23  # Docker knows CAP_BPF from here on
 
 pytestmark = pytest.mark.skipif(
     IMAGE is None,
-    reason="the image was not tested: SENSOR_IMAGE names none, see tests/deploy/test_image.py",
+    reason="the image was not tested: sudo make test-image",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How the container is given what the sensor needs."""
+    """How the container is given what the sensor needs, and whether only newer engines can."""
 
     capabilities: list[str] = field(default_factory=list)
     privileged: bool = False
+    newer: bool = True
 
 
 # What docs/operations.md says, and what stands in for BPF and PERFMON with older engines.
 TO_DROP_AND_TO_SEE = ["SETGID", "SETPCAP", "SETUID", "SYS_PTRACE"]
 WAYS = {
     "least privilege": Way(capabilities=["BPF", "PERFMON", *TO_DROP_AND_TO_SEE]),
-    "older engine": Way(capabilities=["SYS_ADMIN", *TO_DROP_AND_TO_SEE]),
+    "older engine": Way(capabilities=["SYS_ADMIN", *TO_DROP_AND_TO_SEE], newer=False),
     "privileged": Way(privileged=True),
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """An engine that has the image."""
+
+    client: docker.DockerClient
+    socket: str
+    image: str
+
+
 @pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
-    client = docker.from_env()
-    yield client
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image_engines.build(tmp_path_factory.mktemp("image"))
+
+
+@contextmanager
+def loaded(client: docker.DockerClient, socket: str, saved: Path) -> Iterator[Engine]:
+    with saved.open("rb") as archive:
+        client.images.load(archive)
+    yield Engine(client=client, socket=socket, image=image_engines.NAME)
     client.close()
 
 
 @pytest.fixture(scope="module")
-def target(client: docker.DockerClient) -> Iterator[Container]:
+def machines(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """The engine that there is: DOCKER_HOST's; or one of this machine's Docker, for the test alone."""
+    if IMAGE != OF_ITS_OWN:
+        client = docker.from_env()
+        path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        yield Engine(client=client, socket=path.removeprefix("unix://"), image=str(IMAGE))
+        client.close()
+        return
+    archive = request.getfixturevalue("saved")
+    with image_engines.DockerEngine() as own:
+        socket = own.host.removeprefix("unix://")
+        with loaded(own.client(), socket, archive) as engine:
+            yield engine
+
+
+@pytest.fixture(scope="module")
+def newer(request: pytest.FixtureRequest, machines: Engine) -> Iterator[Engine]:
+    """The same if it knows CAP_BPF, else one that does, if the test may start it."""
+    if (
+        IMAGE != OF_ITS_OWN
+        or int(machines.client.version()["Version"].split(".")[0]) >= ENGINE_OF_BPF
+    ):
+        yield machines
+        return
+    archive = request.getfixturevalue("saved")
+    with (
+        image_engines.NewerDocker() as own,
+        loaded(own.client(), str(own.socket), archive) as engine,
+    ):
+        yield engine
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Way:
+    return WAYS[request.param]
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, way: Way) -> Engine:
+    found: Engine = request.getfixturevalue("newer" if way.newer else "machines")
+    return found
+
+
+@pytest.fixture
+def target(engine: Engine) -> Iterator[Container]:
     """A container to search in, of a tag of its own; the image at hand has a program for it."""
-    image = client.images.get(str(IMAGE))
-    image.tag("sensor-test/target", "1.0")
-    container = client.containers.run(
+    engine.client.images.get(engine.image).tag("sensor-test/target", "1.0")
+    container = engine.client.containers.run(
         "sensor-test/target:1.0",
         ["1000000"],
         entrypoint="sleep",
@@ -80,7 +144,7 @@ def target(client: docker.DockerClient) -> Iterator[Container]:
     assert copied.exit_code == 0, copied.output
     yield container
     remove(container)
-    client.images.remove("sensor-test/target:1.0")
+    engine.client.images.remove("sensor-test/target:1.0")
 
 
 def remove(container: Container) -> None:
@@ -88,32 +152,32 @@ def remove(container: Container) -> None:
         container.remove(force=True)
 
 
-@pytest.fixture(params=WAYS)
-def sensor(request: pytest.FixtureRequest, client: docker.DockerClient) -> Iterator[Container]:
-    way = WAYS[request.param]
-    path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+@pytest.fixture
+def sensor(way: Way, engine: Engine) -> Iterator[Container]:
     try:
-        container = client.containers.create(
-            str(IMAGE),
+        container = engine.client.containers.create(
+            engine.image,
             name=f"sensor-test-sensor-{uuid.uuid4().hex[:8]}",
             pid_mode="host",
             network_mode="none",
             read_only=True,
             mem_limit="256m",
             environment={"NODE_NAME": "node-1"},
-            volumes={path: {"bind": "/var/run/docker.sock", "mode": "ro"}},
+            volumes={engine.socket: {"bind": "/var/run/docker.sock", "mode": "ro"}},
             privileged=way.privileged,
             cap_drop=[] if way.privileged else ["ALL"],
             cap_add=way.capabilities,
             security_opt=[] if way.privileged else ["no-new-privileges"],
+            # The image's own check, only sooner.
+            healthcheck={"interval": 10**9},
         )
     except APIError as error:
-        pytest.skip(f"{request.param}: this engine does not know it: {error.explanation}")
+        pytest.skip(f"this engine does not know it: {error.explanation}")
     try:
         container.start()
     except APIError as error:
         remove(container)
-        pytest.skip(f"{request.param}: this machine cannot give it: {error.explanation}")
+        pytest.skip(f"this machine cannot give it: {error.explanation}")
     yield container
     remove(container)
 
@@ -171,3 +235,34 @@ def test_it_alerts_on_an_exec_in_another_container_with_name_and_image(
     assert "0" not in status["Uid"].split()
     assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
+
+
+def test_its_health_check_says_that_it_sees(sensor: Container) -> None:
+    def health() -> str:
+        sensor.reload()
+        return str(sensor.attrs["State"]["Health"]["Status"])
+
+    await_(
+        lambda: health() == "healthy",
+        HEALTHY_SECONDS,
+        lambda: f"{sensor.attrs['State']['Health']}: {messages(sensor)}",
+    )
+
+
+def test_nothing_in_it_gains_privileges_or_installs(engine: Engine, target: Container) -> None:
+    """No setuid or setgid program, no capabilities on files, no package manager, no Perl, no pip."""
+    search = """
+import os, shutil
+for folder, _, names in os.walk("/", topdown=True):
+    if folder.startswith(("/proc", "/sys", "/dev")):
+        continue
+    for name in names:
+        path = os.path.join(folder, name)
+        mode = os.lstat(path).st_mode
+        if mode & 0o6000 or "security.capability" in os.listxattr(path, follow_symlinks=False):
+            print(path)
+for name in ("apt-get", "dpkg", "perl", "pip", "pip3", "gcc", "bash", "su", "mount"):
+    print(shutil.which(name) or "", end="")
+"""
+    found = target.exec_run(["python3", "-c", search])
+    assert (found.exit_code, found.output.decode()) == (0, "")
