@@ -1,4 +1,4 @@
-"""The running sensor: starts everything in order, turns the loop, ends with a summary.
+"""The running sensor: starts everything in order, turns the loop, ends in order.
 
 The order matters: what needs privileges (the program, the rings, the sockets' owners) comes first,
 then they are dropped, then the threads start, for capabilities belong to threads.
@@ -12,30 +12,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sensor.alerts.collapse import Collapser
-from sensor.alerts.dispatch import Dispatcher
-from sensor.alerts.limits import Limiter
-from sensor.alerts.notice import notice
 from sensor.canary import Canary
 from sensor.config import Config
 from sensor.containers.discovery import SourcesConfig, find_sources
 from sensor.containers.resolver import Resolver
 from sensor.delivery import make_dispatcher, make_sinks
 from sensor.ecs import Document, Host
-from sensor.errors import ConfigurationError, PrivilegeError, ProbeError
+from sensor.errors import ConfigurationError, PrivilegeError, ProbeError, SightLostError
 from sensor.kernel import privileges
 from sensor.kernel.decode import Decoder
 from sensor.kernel.layout import Mode
 from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
+from sensor.loop import Loop, Summary, holding
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
-from sensor.reload import Refused, Reloader, RuleSet, load_rule_set
+from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
 from sensor.telemetry import Latency, Server, State
 from sensor.watch import LOSSES, Watch
@@ -45,29 +41,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
-_POLL_WAITING_S = 0.002  # while an event waits for its container
 _CANARY_TIMEOUT_S = 5.0
-_CLOSE_TIMEOUT_S = 0.7
-_ERRORS_TOLD, _ERROR_LENGTH = 20, 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What a run came to, all numbers since its start."""
-
-    execs: int
-    filtered: int
-    alerts: int
-    hidden: int
-    losses: dict[str, int]
-
-    def __str__(self) -> str:
-        lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
-        return (
-            f"sensor ended: execs={self.execs} filtered={self.filtered} hidden={self.hidden} "
-            f"alerts={self.alerts} losses: {lost}"
-        )
 
 
 def _to_stderr(line: str) -> None:
@@ -87,7 +61,8 @@ def run(
 
     `reread` gives the configuration as it is when a reload is asked for; None: it does not change.
 
-    Raises `ConfigurationError` for what the user wrote, `ProbeError` for what the kernel refuses.
+    Raises `ConfigurationError` for what the user wrote, `ProbeError` for what the kernel refuses,
+    `SightLostError` after the end when the program was detached or the ring lost meanwhile.
     """
     if os.geteuid() != 0:
         raise PrivilegeError(
@@ -104,120 +79,12 @@ def run(
         sensor.state.ready = True
         say(sensor.ready_line)
         deadline = None if duration_s is None else time.monotonic() + duration_s
-        sensor.loop(stop, deadline)
+        sensor.run(stop, deadline)
         summary = sensor.finish()
     say(str(summary))
+    if sensor.watch.lost is not None:
+        raise SightLostError(f"the sensor saw no more and ended: {sensor.watch.lost}")
     return summary
-
-
-@dataclass(slots=True)
-class _Sensor:
-    probe: Probe
-    rings: Rings
-    pipeline: Pipeline
-    outlet: AlertOutlet
-    dispatcher: Dispatcher
-    reloader: Reloader
-    watch: Watch
-    common: Mapping[str, Any]
-    state: State
-    ready_line: str
-    next_tick: float = 0.0
-
-    def pump(self, timeout_s: float) -> None:
-        """One turn of the loop."""
-        pipeline = self.pipeline
-        for ring, record in self.rings.poll(timeout_s):
-            pipeline.record(ring, record)
-        pipeline.turn()
-
-    def loop(self, stop: threading.Event, deadline: float | None) -> None:
-        while not stop.is_set():
-            self.state.turned_at = time.monotonic()
-            timeout_s = _POLL_WAITING_S if self.pipeline.is_waiting else _POLL_S
-            now = time.monotonic()
-            if deadline is not None:
-                if now >= deadline:
-                    return
-                timeout_s = min(timeout_s, deadline - now)
-            self.pump(timeout_s)
-            self.reload()
-            if now >= self.next_tick:
-                self.next_tick = now + 1.0
-                self.pipeline.expire(time.time_ns())
-                self.outlet.tick()
-                for document in self.watch.tick(now):
-                    self.dispatcher.submit(document, document["event"]["severity"])
-                self.state.blind = self.watch.blind
-            if self.dispatcher.closed_sinks():
-                _log.warning("standard output is closed: the sensor ends")
-                return
-
-    def reload(self) -> None:
-        """Puts in force what was loaded meanwhile, and says what is wrong with it to every sink."""
-        before = self.reloader.config
-        result = self.reloader.take()
-        if isinstance(result, RuleSet):
-            self.put_in_force(result, before)
-            if result.loaded.errors:
-                details = [
-                    str(error).splitlines()[0][:_ERROR_LENGTH]
-                    for error in result.loaded.errors[:_ERRORS_TOLD]
-                ]
-                self.notice(
-                    "reload_incomplete",
-                    f"{len(result.loaded.errors)} errors in the files of rules and exceptions: what is "
-                    "broken stays as it was, the rest was reloaded",
-                    {"errors": details},
-                )
-        elif isinstance(result, Refused):
-            _log.error(
-                "the rules cannot be reloaded, the old ones stay in force: %s", result.reason
-            )
-            self.notice(
-                "reload_failed",
-                "The rules could not be reloaded, the old ones stay in force",
-                {"reason": result.reason[:1000]},
-            )
-
-    def put_in_force(self, rules: RuleSet, before: Config) -> None:
-        """What is in the rings was let through by the old filter: the old rules judge it first."""
-        self.pump(0)
-        self.probe.set_filter(rules.prefilter.automaton)
-        self.pipeline.engine = rules.engine
-        self.outlet.exceptions = rules.exceptions
-        config = rules.config
-        self.pipeline.wait_s = config.containers.wait_ms / 1000
-        self.pipeline.cluster_name = config.containers.cluster_name
-        self.watch.canary_interval_s = config.canary_interval_s
-        if _held_by(config) != _held_by(before):
-            self.outlet.replace(*_holding(config))
-        _log.warning(
-            "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
-        )
-
-    def notice(self, code: str, message: str, details: Mapping[str, Any]) -> None:
-        """Says something of the sensor itself to every sink."""
-        document = notice(
-            code, message, severity="medium", time=time.time(), details=details, common=self.common
-        )
-        self.dispatcher.submit(document, document["event"]["severity"])
-
-    def finish(self) -> Summary:
-        """Takes what is left in the rings, lets the waiting go, and delivers."""
-        self.pump(0)
-        self.pipeline.flush()
-        self.outlet.flush()
-        counts = self.watch.counters()
-        if not self.dispatcher.close(_CLOSE_TIMEOUT_S):
-            _log.error("not every alert could be delivered: %s", self.dispatcher.counters())
-        return Summary(
-            execs=counts["execs"],
-            filtered=counts["filtered"],
-            alerts=self.outlet.alerts.total(),
-            hidden=self.outlet.hidden.total(),
-            losses=self.watch.losses(),
-        )
 
 
 def _start(
@@ -226,7 +93,7 @@ def _start(
     stack: ExitStack,
     say: Callable[[str], None],
     reread: Callable[[], Config] | None,
-) -> _Sensor:
+) -> Loop:
     started = time.monotonic()
     canary = Canary()
     loading = _InBackground(lambda: load_rule_set(config, canary.literal))
@@ -270,7 +137,7 @@ def _start(
     common = {"host": host.fields()}
     dispatcher = make_dispatcher(config, sinks, common)
     dispatcher.start()
-    outlet = AlertOutlet(dispatcher, rules.exceptions, *_holding(config))
+    outlet = AlertOutlet(dispatcher, rules.exceptions, *holding(config))
     pipeline = Pipeline(
         decoders=decoders,
         host=host,
@@ -308,7 +175,7 @@ def _start(
         server.start()
         stack.callback(server.close)
     names = ", ".join(source.name for source in sources) or "the kernel alone (no socket)"
-    return _Sensor(
+    return Loop(
         probe=probe,
         rings=rings,
         pipeline=pipeline,
@@ -319,6 +186,7 @@ def _start(
             canary=canary,
             common=common,
             canary_interval_s=config.canary_interval_s,
+            detached=probe.detached,
         ),
         reloader=reloader,
         common=common,
@@ -329,16 +197,6 @@ def _start(
             f"after {time.monotonic() - started:.2f} s"
         ),
     )
-
-
-def _held_by(config: Config) -> tuple[float, bool]:
-    return config.alerts.collapse_window_s, config.alerts.limit
-
-
-def _holding(config: Config) -> tuple[Collapser, Limiter | None]:
-    """What counts alerts together, and what holds them back."""
-    window, limited = _held_by(config)
-    return Collapser(window=window), Limiter() if limited else None
 
 
 def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:

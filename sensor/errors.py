@@ -5,7 +5,8 @@ SensorError
 │   └── RuleError            a rule file or its query
 │       └── RuleSyntaxError  a query that does not parse or means nothing, with line and column
 ├── ProbeError               the kernel side cannot be loaded, attached or read (exit code 1)
-│   └── PrivilegeError       root is missing, or privileges cannot be dropped
+│   ├── PrivilegeError       root is missing, or privileges cannot be dropped
+│   └── SightLostError       it saw, and will not see again without a fresh start (exit code 3)
 ├── DecodeError              a record from the kernel breaks the ABI: counted, never fatal
 └── SourceError              a metadata source (Docker, CRI, Kubernetes) did not answer
 """
@@ -74,6 +75,10 @@ class ProbeError(SensorError):
 
 class PrivilegeError(ProbeError):
     """Root is missing, or privileges cannot be dropped."""
+
+
+class SightLostError(ProbeError):
+    """The running sensor's program was detached, or the ring can no longer be read."""
 
 
 class DecodeError(SensorError):

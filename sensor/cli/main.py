@@ -1,6 +1,7 @@
 """The command line: `sensor run`, and the commands around it.
 
-Exit codes: 0 ok, 1 something failed at run time, 2 usage or configuration.
+Exit codes: 0 ok, 1 something failed at run time, 2 usage or configuration, 3 a running sensor lost its
+sight and is to be started anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import click
 
 from sensor import __version__
 from sensor.cli.settings import Settings, settings_options
-from sensor.errors import ConfigurationError, SensorError
+from sensor.errors import ConfigurationError, SensorError, SightLostError
 
 # Command to the module that has it: a command's imports are paid for when it is called.
 _COMMANDS = {
@@ -65,7 +66,18 @@ def cli() -> None:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more about the sensor itself.")
 def run(settings: Settings, duration: float | None, verbose: bool) -> None:
-    """Start the sensor; alerts go to standard output, its own words to standard error."""
+    r"""Start the sensor; alerts go to standard output, its own words to standard error.
+
+    SIGHUP reads rules, exceptions and configuration again. SIGINT and SIGTERM end the sensor.
+
+    \b
+    Exit codes:
+      0  ended as asked, or after --duration
+      1  could not start, or failed: the last line says why
+      2  a wrong option, configuration, or rule file with --strict
+      3  its program in the kernel was detached or its ring lost: start it
+         anew, it has no privilege left to do that itself
+    """
     from sensor.daemon import run as run_sensor  # noqa: PLC0415 - other commands do not need it
 
     logging.basicConfig(
@@ -101,6 +113,9 @@ def main() -> None:
     except ConfigurationError as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(2)
+    except SightLostError as exc:
+        click.echo(f"error: {exc}", err=True)
+        sys.exit(3)
     except SensorError as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(1)

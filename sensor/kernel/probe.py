@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Probe:
         self._cpus = cpus
         self._stats = memoryview(self._map("sn_stats", cpus * STAT_COUNT * 8)).cast("Q")
         self._config = Config.from_buffer(self._map("sn_config", ct.sizeof(Config)))
+        self._links = {
+            name.removeprefix("link:"): (fd, _fdinfo(fd, "link_id"))
+            for name, fd in self._descriptors.items()
+            if name.startswith("link:")
+        }
         self._banks = self._map("sn_banks", BANKS * _rounded(ct.sizeof(Bank)))
         self.recorder = FlightRecorder(
             self._map("sn_recorders", RECORDERS * ct.sizeof(layout.Recorder))
@@ -158,9 +164,17 @@ class Probe:
                 missed += _fdinfo(fd, "recursion_misses") or 0
         return missed
 
+    def detached(self) -> list[str]:
+        """The programs whose attachment is gone: its descriptor is closed, or another's by now.
+
+        A descriptor is all that holds one, and no privilege is needed to look at one's own.
+        """
+        return [name for name, (fd, link) in self._links.items() if not _is_link(fd, link)]
+
     def close(self) -> None:
         for fd in self._descriptors.values():
-            os.close(fd)
+            with suppress(OSError):  # somebody closed it already: that is what `detached` tells
+                os.close(fd)
         self._descriptors.clear()
 
     def _map(self, name: str, size: int) -> mmap.mmap:
@@ -174,6 +188,20 @@ class Probe:
 
 def _rounded(size: int, to: int = 8) -> int:
     return (size + to - 1) // to * to
+
+
+def _is_link(fd: int, link_id: int | None) -> bool:
+    """Whether the descriptor still is this link; None is a kernel that does not tell the number."""
+    try:
+        target = os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not to be looked at is not gone
+    if not target.startswith("anon_inode:bpf"):
+        return False
+    now = _fdinfo(fd, "link_id")
+    return link_id is None or now is None or now == link_id
 
 
 def _fdinfo(fd: int, key: str) -> int | None:

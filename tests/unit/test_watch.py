@@ -56,12 +56,73 @@ def test_a_canary_that_stays_away_means_blind_until_one_comes() -> None:
     assert subject.tick(104.0) == []
     assert codes(subject.tick(105.0)) == ["sensor.blind"]
     assert subject.blind is True
-    subject.tick(160.0)
-    assert codes(subject.tick(166.0)) == []
-    subject.tick(220.0)
+    subject.tick(106.0)
+    assert codes(subject.tick(112.0)) == []
+    subject.tick(113.0)
     bird.seen += 1
-    assert codes(subject.tick(221.0)) == ["sensor.sight_regained"]
-    assert subject.blind is False
+    assert codes(subject.tick(114.0)) == ["sensor.sight_regained"]
+    assert (subject.blind, subject.lost) == (False, None)
+
+
+def miss(subject: Watch, times: int, start: float = 100.0) -> list[str]:
+    """Let canaries stay away one after the other; the codes of what is said."""
+    return codes(
+        [
+            document
+            for number in range(times)
+            for offset in (0.0, 5.0)
+            for document in subject.tick(start + 10.0 * number + offset)
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("grows", "reason"),
+    [(0, "its program in the kernel does not run"), (7, "does not come through")],
+)
+def test_three_canaries_that_stay_away_mean_that_sight_is_lost(grows: int, reason: str) -> None:
+    class Counted(Bird):
+        def send(self) -> None:
+            super().send()
+            counters["execs"] += grows
+
+    counters = {"execs": 10, "ring_full": 4}
+    subject = watch(counters, Counted())
+    subject._losses = {"ring_full": 4}
+    assert miss(subject, 2) == ["sensor.blind"]
+    assert subject.lost is None
+    assert miss(subject, 1, start=120.0) == ["sensor.sight_lost"]
+    assert reason in str(subject.lost)
+
+
+def test_canaries_lost_in_a_storm_do_not_mean_that_sight_is_lost() -> None:
+    class InStorm(Bird):
+        def send(self) -> None:
+            super().send()
+            counters["ring_full"] += 1
+
+    counters = {"execs": 10, "ring_full": 0}
+    subject = watch(counters, InStorm())
+    assert "sensor.sight_lost" not in miss(subject, 9)
+    assert (subject.blind, subject.lost) == (True, None)
+
+
+def test_one_that_comes_between_begins_the_count_anew() -> None:
+    bird = Bird()
+    subject = watch({"execs": 10}, bird, interval_s=1)
+    miss(subject, 2)
+    subject.tick(120.0)
+    bird.seen += 1
+    subject.tick(121.0)
+    miss(subject, 2, start=130.0)
+    assert subject.lost is None
+
+
+def test_a_program_that_is_detached_means_that_sight_is_lost_without_a_canary() -> None:
+    subject = watch({}, Bird(), interval_s=0)
+    subject.detached = lambda: ["sched_process_exec"]
+    assert codes(subject.tick(100.0)) == ["sensor.sight_lost"]
+    assert subject.lost == "its program in the kernel is detached (sched_process_exec)"
 
 
 @pytest.mark.parametrize(("interval_s", "sent"), [(0, 0), (60, 1)])

@@ -1,0 +1,199 @@
+"""The loop of the running sensor: turns the pipeline, keeps the clock, puts reloads in force, ends.
+
+In: what `daemon` started. Out: a `Summary`. One thread; nothing here needs a privilege.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sensor.alerts.collapse import Collapser
+from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.limits import Limiter
+from sensor.alerts.notice import notice
+from sensor.config import Config
+from sensor.ecs import Document
+from sensor.errors import ProbeError
+from sensor.kernel.probe import Probe
+from sensor.kernel.ring import Rings
+from sensor.outlet import AlertOutlet
+from sensor.pipeline import Pipeline
+from sensor.reload import Refused, Reloader, RuleSet
+from sensor.telemetry import State
+from sensor.watch import Watch
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
+_POLL_WAITING_S = 0.002  # while an event waits for its container
+_CLOSE_TIMEOUT_S = 0.7
+_LAST_WORDS_S = 5.0  # to deliver that the sensor gives up: worth more than a quick end
+_ERRORS_TOLD, _ERROR_LENGTH = 20, 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run came to, all numbers since its start."""
+
+    execs: int
+    filtered: int
+    alerts: int
+    hidden: int
+    losses: dict[str, int]
+
+    def __str__(self) -> str:
+        lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
+        return (
+            f"sensor ended: execs={self.execs} filtered={self.filtered} hidden={self.hidden} "
+            f"alerts={self.alerts} losses: {lost}"
+        )
+
+
+@dataclass(slots=True)
+class Loop:
+    probe: Probe
+    rings: Rings
+    pipeline: Pipeline
+    outlet: AlertOutlet
+    dispatcher: Dispatcher
+    reloader: Reloader
+    watch: Watch
+    common: Mapping[str, Any]
+    state: State
+    ready_line: str
+    next_tick: float = 0.0
+
+    def pump(self, timeout_s: float) -> None:
+        """One turn of the loop."""
+        pipeline = self.pipeline
+        for ring, record in self.rings.poll(timeout_s):
+            pipeline.record(ring, record)
+        pipeline.turn()
+
+    def run(self, stop: threading.Event, deadline: float | None) -> None:
+        """Turns until the event, the deadline, or the loss of sight: then `watch.lost` says why."""
+        try:
+            self._turn(stop, deadline)
+        except ProbeError as exc:
+            self.watch.lost = str(exc)
+            self._submit([self.watch.last_words(str(exc))])
+
+    def _turn(self, stop: threading.Event, deadline: float | None) -> None:
+        while not stop.is_set():
+            self.state.turned_at = time.monotonic()
+            timeout_s = _POLL_WAITING_S if self.pipeline.is_waiting else _POLL_S
+            now = time.monotonic()
+            if deadline is not None:
+                if now >= deadline:
+                    return
+                timeout_s = min(timeout_s, deadline - now)
+            self.pump(timeout_s)
+            self.reload()
+            if now >= self.next_tick:
+                self.next_tick = now + 1.0
+                self.pipeline.expire(time.time_ns())
+                self.outlet.tick()
+                self._submit(self.watch.tick(now))
+                self.state.blind = self.watch.blind
+                if self.watch.lost is not None:
+                    return
+            if self.dispatcher.closed_sinks():
+                _log.warning("standard output is closed: the sensor ends")
+                return
+
+    def reload(self) -> None:
+        """Puts in force what was loaded meanwhile, and says what is wrong with it to every sink."""
+        before = self.reloader.config
+        result = self.reloader.take()
+        if isinstance(result, RuleSet):
+            self.put_in_force(result, before)
+            if result.loaded.errors:
+                details = [
+                    str(error).splitlines()[0][:_ERROR_LENGTH]
+                    for error in result.loaded.errors[:_ERRORS_TOLD]
+                ]
+                self.notice(
+                    "reload_incomplete",
+                    f"{len(result.loaded.errors)} errors in the files of rules and exceptions: what is "
+                    "broken stays as it was, the rest was reloaded",
+                    {"errors": details},
+                )
+        elif isinstance(result, Refused):
+            _log.error(
+                "the rules cannot be reloaded, the old ones stay in force: %s", result.reason
+            )
+            self.notice(
+                "reload_failed",
+                "The rules could not be reloaded, the old ones stay in force",
+                {"reason": result.reason[:1000]},
+            )
+
+    def put_in_force(self, rules: RuleSet, before: Config) -> None:
+        """What is in the rings was let through by the old filter: the old rules judge it first."""
+        self.pump(0)
+        self.probe.set_filter(rules.prefilter.automaton)
+        self.pipeline.engine = rules.engine
+        self.outlet.exceptions = rules.exceptions
+        config = rules.config
+        self.pipeline.wait_s = config.containers.wait_ms / 1000
+        self.pipeline.cluster_name = config.containers.cluster_name
+        self.watch.canary_interval_s = config.canary_interval_s
+        if _held_by(config) != _held_by(before):
+            self.outlet.replace(*holding(config))
+        _log.warning(
+            "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
+        )
+
+    def notice(self, code: str, message: str, details: Mapping[str, Any]) -> None:
+        """Says something of the sensor itself to every sink."""
+        self._submit(
+            [
+                notice(
+                    code,
+                    message,
+                    severity="medium",
+                    time=time.time(),
+                    details=details,
+                    common=self.common,
+                )
+            ]
+        )
+
+    def _submit(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            self.dispatcher.submit(document, document["event"]["severity"])
+
+    def finish(self) -> Summary:
+        """Takes what is left in the rings, lets the waiting go, and delivers."""
+        try:
+            self.pump(0)
+        except ProbeError as exc:
+            _log.error("what was left in the ring is lost: %s", exc)
+        self.pipeline.flush()
+        self.outlet.flush()
+        counts = self.watch.counters()
+        timeout_s = _CLOSE_TIMEOUT_S if self.watch.lost is None else _LAST_WORDS_S
+        if not self.dispatcher.close(timeout_s):
+            _log.error("not every alert could be delivered: %s", self.dispatcher.counters())
+        return Summary(
+            execs=counts["execs"],
+            filtered=counts["filtered"],
+            alerts=self.outlet.alerts.total(),
+            hidden=self.outlet.hidden.total(),
+            losses=self.watch.losses(),
+        )
+
+
+def _held_by(config: Config) -> tuple[float, bool]:
+    return config.alerts.collapse_window_s, config.alerts.limit
+
+
+def holding(config: Config) -> tuple[Collapser, Limiter | None]:
+    """What counts alerts together, and what holds them back."""
+    window, limited = _held_by(config)
+    return Collapser(window=window), Limiter() if limited else None
