@@ -23,6 +23,7 @@ from sensor.containers.resolver import Resolver
 from sensor.delivery import make_dispatcher, make_sinks
 from sensor.ecs import Document, Host
 from sensor.errors import ConfigurationError, PrivilegeError, ProbeError, SightLostError
+from sensor.heartbeat import Heartbeat
 from sensor.kernel import privileges
 from sensor.kernel.decode import Decoder
 from sensor.kernel.layout import Mode
@@ -187,6 +188,9 @@ def _start(
             common=common,
             canary_interval_s=config.canary_interval_s,
             detached=probe.detached,
+        ),
+        heartbeat=Heartbeat(
+            state=state, common=common, interval_s=config.heartbeat_interval_s, started=started
         ),
         reloader=reloader,
         common=common,

@@ -19,6 +19,7 @@ from sensor.alerts.notice import notice
 from sensor.config import Config
 from sensor.ecs import Document
 from sensor.errors import ProbeError
+from sensor.heartbeat import Heartbeat
 from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
 from sensor.outlet import AlertOutlet
@@ -63,6 +64,7 @@ class Loop:
     dispatcher: Dispatcher
     reloader: Reloader
     watch: Watch
+    heartbeat: Heartbeat
     common: Mapping[str, Any]
     state: State
     ready_line: str
@@ -100,6 +102,7 @@ class Loop:
                 self.outlet.tick()
                 self._submit(self.watch.tick(now))
                 self.state.blind = self.watch.blind
+                self._submit(self.heartbeat.tick(now))
                 if self.watch.lost is not None:
                     return
             if self.dispatcher.closed_sinks():
@@ -143,6 +146,7 @@ class Loop:
         self.pipeline.wait_s = config.containers.wait_ms / 1000
         self.pipeline.cluster_name = config.containers.cluster_name
         self.watch.canary_interval_s = config.canary_interval_s
+        self.heartbeat.interval_s = config.heartbeat_interval_s
         if _held_by(config) != _held_by(before):
             self.outlet.replace(*holding(config))
         _log.warning(
@@ -176,6 +180,7 @@ class Loop:
             _log.error("what was left in the ring is lost: %s", exc)
         self.pipeline.flush()
         self.outlet.flush()
+        self._submit(self.heartbeat.last(time.monotonic()))
         counts = self.watch.counters()
         timeout_s = _CLOSE_TIMEOUT_S if self.watch.lost is None else _LAST_WORDS_S
         if not self.dispatcher.close(timeout_s):

@@ -19,6 +19,7 @@ LIVE = frozenset(
         "builtin_rules",
         "strict",
         "canary_interval_s",
+        "heartbeat_interval_s",
         "containers.cluster_name",
         "containers.wait_ms",
         "alerts.limit",

@@ -82,6 +82,7 @@ class Config(Section, frozen=True):
     keep_privileges: bool = False
     output: Literal["json", "text"] | None = None
     canary_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60
+    heartbeat_interval_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 60
     kernel: Kernel = Kernel()
     containers: Containers = Containers()
     alerts: Alerts = Alerts()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ALERTS = "sensor.alerts"
 EVENTS = "cloud_defend.process"
+METRICS = "sensor.heartbeat"
 
 _CONFLICT = 409
 _TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
@@ -134,6 +135,8 @@ class ElasticsearchSink(ConfiguredSink):
         for item in batch:
             document = item.document
             dataset = ALERTS if item.is_alert else EVENTS
+            if text(document, "event.kind") == "metric":
+                dataset = METRICS
             stream = f"logs-{dataset}-{self._options.namespace}"
             operations.append(
                 {"create": {"_index": stream, "_id": text(document, "event.id") or None}}
@@ -149,7 +152,7 @@ class ElasticsearchSink(ConfiguredSink):
     def _install(self) -> None:
         if self._installed:
             return
-        for dataset in (ALERTS, EVENTS) if self._options.events else (ALERTS,):
+        for dataset in (ALERTS, EVENTS, METRICS) if self._options.events else (ALERTS,):
             self._client.indices.put_index_template(
                 name=f"logs-{dataset}", **_arguments(template(dataset))
             )

@@ -62,6 +62,18 @@ def test_alerts_and_events_are_created_by_id_in_their_data_streams(
     assert event["process"] == document()["process"]
 
 
+def test_a_heartbeat_has_a_stream_of_its_own(make, web, alert, outgoing):
+    web.answers = [items(201)]
+    beat = alert()
+    beat["event"]["kind"] = "metric"
+
+    make(events=True).deliver([outgoing(beat)])
+
+    action, sent = lines(web.requests[0])
+    assert action["create"]["_index"] == "logs-sensor.heartbeat-default"
+    assert sent["data_stream"]["dataset"] == "sensor.heartbeat"
+
+
 def test_what_is_there_already_has_arrived(make, web, alert, outgoing):
     web.answers = [items(409)]
 
@@ -110,7 +122,7 @@ def test_what_is_no_elasticsearch_and_nobody_at_all(make, web, alert, outgoing):
 def test_templates_are_installed_once_on_request(make, web, alert, outgoing):
     sink = make(install_templates=True, events=True)
     acknowledged = (200, PRODUCT, b'{"acknowledged":true}')
-    web.answers = [acknowledged, acknowledged, items(201), items(201)]
+    web.answers = [acknowledged, acknowledged, acknowledged, items(201), items(201)]
 
     sink.deliver([outgoing(alert())])
     sink.deliver([outgoing(alert())])
@@ -118,6 +130,7 @@ def test_templates_are_installed_once_on_request(make, web, alert, outgoing):
     assert [path for path, _, _ in web.requests] == [
         "/_index_template/logs-sensor.alerts",
         "/_index_template/logs-cloud_defend.process",
+        "/_index_template/logs-sensor.heartbeat",
         "/_bulk",
         "/_bulk",
     ]
