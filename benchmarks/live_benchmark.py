@@ -91,7 +91,7 @@ class Sensor:
     def __init__(self, *arguments: str) -> None:
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [SENSOR, "run", "--output", "json", "--no-limit", *arguments],
+            [SENSOR, "run", "--output", "json", "--no-limit", "--no-collapse", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

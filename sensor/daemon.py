@@ -163,8 +163,8 @@ def _start(
     state = State(
         counters=counters,
         losses=LOSSES,
-        alerts=lambda: dict(outlet.alerts),
-        hidden=lambda: dict(outlet.hidden),
+        alerts=lambda: {rule: count for (rule, _), count in dict(outlet.alerts).items()},
+        hidden=lambda: {rule: count for (rule, _), count in dict(outlet.hidden).items()},
         resolutions=resolver.counters,
         sinks=lambda: dispatcher.counters()["sinks"],
         rules=lambda: reloader.counts,

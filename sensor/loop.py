@@ -39,18 +39,25 @@ _ERRORS_TOLD, _ERROR_LENGTH = 20, 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run came to, all numbers since its start."""
+    """What a run came to, all numbers since its start.
+
+    Of the matches, some were `hidden` by an exception, `collapsed` into the count of an earlier alert, or
+    `held_back` by a rule's limit; the others are the `alerts`.
+    """
 
     execs: int
     filtered: int
-    alerts: int
     hidden: int
+    collapsed: int
+    held_back: int
+    alerts: int
     losses: dict[str, int]
 
     def __str__(self) -> str:
         lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
         return (
             f"sensor ended: execs={self.execs} filtered={self.filtered} hidden={self.hidden} "
+            f"collapsed={self.collapsed} held_back={self.held_back} "
             f"alerts={self.alerts} losses: {lost}"
         )
 
@@ -188,8 +195,10 @@ class Loop:
         return Summary(
             execs=counts["execs"],
             filtered=counts["filtered"],
-            alerts=self.outlet.alerts.total(),
             hidden=self.outlet.hidden.total(),
+            collapsed=self.outlet.collapsed.total(),
+            held_back=self.outlet.held_back.total(),
+            alerts=self.outlet.alerts.total(),
             losses=self.watch.losses(),
         )
 

@@ -5,6 +5,9 @@ becomes `grep -E`, `xargs` and the `grep` it starts, `find -exec grep` over thou
 first alert leaves at once. At the end of a window in which more was seen, one update says how often,
 when first and last, and with which argv. The next window follows only on such a one, so a long action
 gives one update per window, and a quiet window ends it.
+
+What is remembered is bounded in bytes, whatever argv and labels hold: over that the oldest actions
+end early, which costs a second first alert at most.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sensor.alerts.alert import command_of, place_of
+from sensor.alerts.encode import encode
 from sensor.alerts.escape import elide, visible
 from sensor.alerts.fields import text, texts
 
@@ -21,7 +27,12 @@ if TYPE_CHECKING:
 
     from sensor.rules.rule import Rule
 
-_MAX_ACTIONS = 5_000
+# Of all actions together, roughly.
+_MAX_BYTES = 4 << 20
+# What an action, a process of it, and an argv that is told apart take beside their texts.
+_ACTION_BYTES = 1_500
+_MEMBER_BYTES = 250
+_ARGV_BYTES = 100
 # An action remembers its first alert for a while; of one with a longer argv than this, in
 # characters, only the two ends of each argument.
 _MAX_REMEMBERED = 8_192
@@ -38,10 +49,11 @@ _Key = tuple[str, str, str]
 
 @dataclass(slots=True, kw_only=True)
 class _Action:
-    """What is known of one action. Times as in the documents, except `ends`."""
+    """What is known of one action. Times as in the documents, except `ends`; `size` in bytes."""
 
-    first_alert: dict[str, Any]
+    first_alert: bytes  # encoded: a dict takes several times the memory
     first_id: str
+    size: int = 0
     ends: float
     last_time: str
     count: int = 1
@@ -62,6 +74,7 @@ class Collapser:
         self._window = window
         self._actions: dict[str, _Action] = {}  # by the first alert's id, oldest first
         self._by_process: dict[_Key, _Action] = {}
+        self._bytes = 0
         self._collapsed = 0
 
     def offer(self, document: dict[str, Any], rule: Rule, now: float) -> list[dict[str, Any]]:
@@ -75,19 +88,27 @@ class Collapser:
         if action is not None:
             self._collapsed += 1
             self._count(action, document, keys[0])
-            return ready
-        if len(self._actions) >= _MAX_ACTIONS:
-            ready += self._end(next(iter(self._actions.values())))
+            return ready + self._shrink()
         action = _Action(
             first_alert=_remembered(document),
             first_id=text(document, "event.id"),
             ends=now + self._window,
             last_time=text(document, "@timestamp"),
         )
+        if (before := self._actions.get(action.first_id)) is not None:
+            ready += self._end(before)
         self._actions[action.first_id] = action
+        self._grow(action, _ACTION_BYTES + len(action.first_alert))
         self._join(action, keys[0])
-        _see(action, document)
-        return [*ready, document]
+        self._grow(action, _see(action, document))
+        return [*ready, *self._shrink(), document]
+
+    def learn(self, document: dict[str, Any]) -> None:
+        """Takes an alert that was sent again with more in it: its updates will have that, too."""
+        action = self._actions.get(text(document, "event.id"))
+        if action is not None:
+            before, action.first_alert = len(action.first_alert), _remembered(document)
+            self._grow(action, len(action.first_alert) - before)
 
     def tick(self, now: float) -> list[dict[str, Any]]:
         """Give the updates of the windows that are over."""
@@ -116,7 +137,7 @@ class Collapser:
     def _count(self, action: _Action, document: dict[str, Any], key: _Key) -> None:
         action.count += 1
         action.last_time = text(document, "@timestamp")
-        _see(action, document)
+        self._grow(action, _see(action, document))
         self._join(action, key)
 
     def _join(self, action: _Action, key: _Key) -> None:
@@ -124,6 +145,18 @@ class Collapser:
         if len(action.members) < _MAX_MEMBERS and key not in self._by_process:
             self._by_process[key] = action
             action.members.append(key)
+            self._grow(action, _MEMBER_BYTES)
+
+    def _grow(self, action: _Action, size: int) -> None:
+        action.size += size
+        self._bytes += size
+
+    def _shrink(self) -> list[dict[str, Any]]:
+        """Ends the oldest actions until what is remembered is within its bounds."""
+        updates: list[dict[str, Any]] = []
+        while self._bytes > _MAX_BYTES and len(self._actions) > 1:
+            updates += self._end(next(iter(self._actions.values())))
+        return updates
 
     def _end(self, action: _Action) -> list[dict[str, Any]]:
         update = [_update(action)] if action.count > action.told else []
@@ -132,6 +165,7 @@ class Collapser:
 
     def _forget(self, action: _Action) -> None:
         del self._actions[action.first_id]
+        self._bytes -= action.size
         for key in action.members:
             del self._by_process[key]
 
@@ -146,11 +180,15 @@ def _keys(document: dict[str, Any], rule_id: str, process: str) -> Iterator[_Key
         yield rule_id, container, ancestor
 
 
-def _remembered(document: dict[str, Any]) -> dict[str, Any]:
+def _remembered(document: dict[str, Any]) -> bytes:
     """The alert as its updates repeat it: without most of a very long argv.
 
     Many of those would take much memory, and the whole alert has left already.
     """
+    return encode(_shortened(document))
+
+
+def _shortened(document: dict[str, Any]) -> dict[str, Any]:
     args = texts(document, "process.args")
     if sum(map(len, args)) <= _MAX_REMEMBERED and len(args) <= _MAX_REMEMBERED // 8:
         return document
@@ -162,12 +200,14 @@ def _remembered(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"process": process, "sensor": ours | {"args_shortened": True}}
 
 
-def _see(action: _Action, document: dict[str, Any]) -> None:
-    """Count the argv, and keep it as one of the first few distinct ones."""
+def _see(action: _Action, document: dict[str, Any]) -> int:
+    """Count the argv, and keep it as one of the first few distinct ones; what that takes, in bytes."""
     args = texts(document, "process.args")
     fingerprint = hash(tuple(args))
-    if len(action.distinct) < _MAX_DISTINCT:
+    size = 0
+    if len(action.distinct) < _MAX_DISTINCT and fingerprint not in action.distinct:
         action.distinct.add(fingerprint)
+        size += _ARGV_BYTES
     if seen := action.argv.get(fingerprint):
         seen["count"] += 1
     elif len(action.argv) < _MAX_ARGV:
@@ -175,14 +215,17 @@ def _see(action: _Action, document: dict[str, Any]) -> None:
         action.argv[fingerprint] = {"args": shown, "count": 1}
         if len(args) > len(shown):
             action.argv[fingerprint]["args_left_out"] = len(args) - len(shown)
+        # A short text takes some 50 bytes beside its characters.
+        size += sum(map(len, shown)) + 50 * len(shown) + 400
+    return size
 
 
 def _update(action: _Action) -> dict[str, Any]:
     """Make the update: the first alert again, under an id of its own, with what was counted."""
-    first = action.first_alert
+    first: dict[str, Any] = msgspec.json.decode(action.first_alert)
     action.updates += 1
     first_time = text(first, "@timestamp")
-    document = dict(first)
+    document = first.copy()
     document["@timestamp"] = action.last_time
     document["event"] = first["event"] | {
         "id": f"{action.first_id}-{action.updates}",

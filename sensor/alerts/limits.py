@@ -65,25 +65,31 @@ class Limiter:
         self._common = common
         self._windows: dict[str, _Window] = {}
         # Alerts that were held back, whose updates must be held back with them.
-        self._held_ids: dict[str, None] = {}
+        self._held_ids: dict[str, Rule] = {}
         self._held_total: dict[str, int] = {}
 
     def offer(self, document: dict[str, Any], rule: Rule, now: float) -> list[dict[str, Any]]:
-        """Give what to send now: the alert, or nothing; before it the notice of an interval past.
-
-        An update of an alert that was sent is always sent.
-        """
+        """Give what to send now: the alert, or nothing; before it the notice of an interval past."""
         ready = self._end(rule.id, now)
-        update_of = text(document, "sensor.update_of")
-        if update_of and update_of not in self._held_ids:
-            return [*ready, document]
-        window = self._windows.get(rule.id)
-        if window is None:
-            window = self._windows[rule.id] = self._open(rule, now)
-        if window.sent < window.max_alerts and not update_of:
+        window = self._window(rule, now)
+        if window.sent < window.max_alerts:
             window.sent += 1
             return [*ready, document]
-        self._hold(window, document, again=bool(update_of))
+        self._hold(window, document, count=1)
+        self._held_ids[text(document, "event.id")] = rule
+        if len(self._held_ids) > _MAX_HELD_IDS:
+            del self._held_ids[next(iter(self._held_ids))]
+        return ready
+
+    def update(self, document: dict[str, Any], now: float) -> list[dict[str, Any]]:
+        """Give what to send for an update: itself if its alert was sent, else at most a notice."""
+        rule = self._held_ids.get(text(document, "sensor.update_of"))
+        if rule is None:
+            return [document]
+        ready = self._end(rule.id, now)
+        # It speaks of execs that neither its alert nor an earlier update has counted.
+        count = max(number(document, "sensor.collapsed.new"), 1)
+        self._hold(self._window(rule, now), document, count=count)
         return ready
 
     def tick(self, now: float) -> list[dict[str, Any]]:
@@ -105,14 +111,16 @@ class Limiter:
         maximum = own.max_alerts if own.max_alerts is not None else everywhere.max_alerts
         return float(interval), rule.max_alerts if maximum is None else maximum
 
-    def _open(self, rule: Rule, now: float) -> _Window:
-        interval, max_alerts = self._limit(rule)
-        own = rule.ecs()["rule"]
-        return _Window(rule=own, started=now, ends=now + interval, max_alerts=max_alerts)
+    def _window(self, rule: Rule, now: float) -> _Window:
+        window = self._windows.get(rule.id)
+        if window is None:
+            interval, maximum = self._limit(rule)
+            own = rule.ecs()["rule"]
+            window = _Window(rule=own, started=now, ends=now + interval, max_alerts=maximum)
+            self._windows[rule.id] = window
+        return window
 
-    def _hold(self, window: _Window, document: dict[str, Any], *, again: bool) -> None:
-        # An update speaks of execs that neither its alert nor an earlier update has counted.
-        count = max(number(document, "sensor.collapsed.new"), 1) if again else 1
+    def _hold(self, window: _Window, document: dict[str, Any], *, count: int) -> None:
         window.held += count
         rule_id = str(window.rule["id"])
         self._held_total[rule_id] = self._held_total.get(rule_id, 0) + count
@@ -131,10 +139,6 @@ class Limiter:
             }
         else:
             window.elsewhere += count
-        if not again:
-            self._held_ids[text(document, "event.id")] = None
-            if len(self._held_ids) > _MAX_HELD_IDS:
-                del self._held_ids[next(iter(self._held_ids))]
 
     def _end(self, rule_id: str, now: float) -> list[dict[str, Any]]:
         window = self._windows.get(rule_id)

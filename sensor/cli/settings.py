@@ -49,6 +49,11 @@ _OPTIONS = (
     click.option(
         "--no-limit", is_flag=True, help="Send every alert, whatever the rules' limits say."
     ),
+    click.option(
+        "--no-collapse",
+        is_flag=True,
+        help="Send every match by itself, those of one action too.",
+    ),
     click.option("--user", metavar="NAME", help="The user to become.  [default: nobody]"),
     click.option(
         "--keep-privileges",
@@ -69,6 +74,7 @@ _FLAGS: tuple[tuple[str, str, str, Any], ...] = (
     ("output", "--output", "output", None),
     ("sockets", "--socket", "containers.sockets", None),
     ("no_limit", "--no-limit", "alerts.limit", False),
+    ("no_collapse", "--no-collapse", "alerts.collapse_window_s", 0),
     ("user", "--user", "user", None),
     ("keep_privileges", "--keep-privileges", "keep_privileges", True),
     ("listen", "--listen", "metrics.listen", None),

@@ -45,7 +45,7 @@ class Alerts(Section, frozen=True):
     """
 
     limit: bool = True
-    collapse_window_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0
+    collapse_window_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60
     exceptions: list[str] = []
 
 

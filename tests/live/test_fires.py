@@ -1,7 +1,7 @@
 """A search for AWS credentials in a container raises an alert, however it is started.
 
 Each case says which execs match, in their order: a wrapper that names the tool (`timeout 5 grep …`) is a
-match of its own.
+match of its own. (To the user these are one alert and an update: `test_one_action.py`.)
 """
 
 from __future__ import annotations
@@ -266,7 +266,9 @@ def test_23_execs_are_23_events(
     rules = tmp_path / "rule.yml"
     rules.write_text(RULE.format(marker=marker))
     loop = f"for i in {{1..23}}; do /bin/true {marker[:4]}''{marker[4:]} $i; done"
-    with Sensor("--no-builtin", "--rules", rules, environment=engine.environment) as counting:
+    with Sensor(
+        "--no-builtin", "--no-collapse", "--rules", rules, environment=engine.environment
+    ) as counting:
         debian.exec_run(["bash", "-c", loop])
         counting.wait_for_alert(lambda alert: alert["process"]["args"][-1] == "23")
         assert counting.stop() == 0

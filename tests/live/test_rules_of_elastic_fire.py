@@ -172,7 +172,14 @@ def lab(engine: Engine, client: DockerClient, trees: Trees) -> Iterator[Lab]:
             great = privileged.start_privileged(mighty, name)
             stack.callback(remove, great)
             places[image, True] = prepared(great, image, is_privileged=True)
-        arguments = ["--no-builtin", "--no-limit", "--rules", str(FOLDER), *sockets]
+        arguments = [
+            "--no-builtin",
+            "--no-limit",
+            "--no-collapse",
+            "--rules",
+            str(FOLDER),
+            *sockets,
+        ]
         sensor = stack.enter_context(Sensor(*arguments, environment=engine.environment))
         lab = Lab(sensor, places)
         for place in places.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import tracemalloc
 
 import pytest
 
@@ -180,20 +182,64 @@ def test_a_first_alert_with_a_huge_argv_leaves_whole_and_is_remembered_in_short(
     assert len(str(update)) < 20_000
 
 
-def test_actions_are_bounded_and_the_oldest_is_told_before_it_is_forgotten(feed, monkeypatch):
-    monkeypatch.setattr("sensor.alerts.collapse._MAX_ACTIONS", 3)
+def test_the_oldest_action_is_told_before_it_is_forgotten(feed, monkeypatch):
+    monkeypatch.setattr("sensor.alerts.collapse._MAX_BYTES", 12_000)
     collapser = Collapser()
     feed(collapser, entity_id="p0")
     feed(collapser, entity_id="p0")
-    for number in (1, 2):
-        feed(collapser, entity_id=f"p{number}")
+    sent = []
+    while not sent or len(sent) == 1:
+        sent = feed(collapser, entity_id=f"p{collapser.counters()['actions']}")
 
-    update, alert = feed(collapser, entity_id="p3")
-
+    update, alert = sent
     assert update["sensor"]["collapsed"]["count"] == 2
-    assert alert["process"]["entity_id"] == "p3"
-    assert collapser.counters()["actions"] == 3
-    assert len(collapser._by_process) == 3
+    assert update["process"]["entity_id"] == "p0"
+    assert alert["process"]["entity_id"] == f"p{collapser.counters()['actions']}"
+    assert len(collapser._by_process) == collapser.counters()["actions"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        lambda number: {"args": ["grep", "key"]},
+        lambda number: {"args": ["grep", "x" * 20_000, str(number)]},
+        lambda number: {"args": ["grep", *map(str, range(300)), str(number)]},
+        lambda number: {"container": {"id": "c", "labels": {"a": "x" * (1 << 20)}}},
+        lambda number: {"args": ["grep", *["y" * 500] * 31, str(number)], "parent": "p0"},
+        lambda number: {"args": ["grep", str(number)], "parent": f"p{number % 1000}"},
+    ],
+    ids=["many", "long", "arguments", "labels", "one-action", "many-actions"],
+)
+def test_what_is_remembered_is_bounded_in_bytes(feed, monkeypatch, hostile):
+    monkeypatch.setattr("sensor.alerts.collapse._MAX_BYTES", 1 << 20)
+    collapser = Collapser()
+    count = 50 if "labels" in str(hostile(0)) else 2000
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            changes = hostile(number)
+            args = changes.pop("args", [])
+            feed(collapser, *args, entity_id=f"p{number}", **changes)
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 3 << 20
+    collapser.flush()
+    assert collapser._bytes == 0
+
+
+def test_an_update_has_what_was_learned_of_the_container_since(feed):
+    collapser = Collapser()
+    [first] = feed(collapser, entity_id="p1", container={"id": "c"})
+    feed(collapser, entity_id="p1", container={"id": "c"})
+    collapser.learn(first | {"container": {"id": "c", "name": "web"}})
+
+    [update] = collapser.flush()
+
+    assert update["container"]["name"] == "web"
+    assert update["sensor"]["update_of"] == first["event"]["id"]
 
 
 def test_members_are_bounded_and_forgotten_with_their_action(feed):

@@ -100,8 +100,8 @@ def test_an_update_goes_the_way_of_its_alert(alerts, rule):
 
     offer(limiter, [sent, held], one, 0.0)
 
-    assert limiter.offer(update(sent, 8), one, 1.0) == [update(sent, 8)]
-    assert limiter.offer(update(held, 8), one, 1.0) == []
+    assert limiter.update(update(sent, 8), 1.0) == [update(sent, 8)]
+    assert limiter.update(update(held, 8), 1.0) == []
     [summary] = limiter.tick(300.0)
     assert summary["sensor"]["held_back"]["count"] == 9
 
@@ -113,7 +113,7 @@ def test_an_update_of_a_held_alert_is_held_in_the_next_interval_too(alerts, rule
     limiter.tick(300.0)
     late = held | {"sensor": {"update_of": held["event"]["id"], "collapsed": {"new": 2}}}
 
-    assert limiter.offer(late, one, 301.0) == []
+    assert limiter.update(late, 301.0) == []
     assert limiter.tick(601.0)[0]["sensor"]["held_back"]["count"] == 2
 
 
