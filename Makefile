@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run demo test test-kernels lint checkov tools bench clean packages packages-test tracefs need-root
-.PHONY: test-image image deb wheels packages-deb
+.PHONY: test-image test-deb image deb wheels packages-deb
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -38,6 +38,10 @@ test: need-root packages packages-test $(VENV)/.installed-tools tracefs ## every
 test-kernels: need-root packages ## the live cases on other kernels, in virtual machines (sudo; downloads)
 	@deploy/install-packages.sh tests/kernels/apt-packages.txt
 	@$(PYTHON) tests/kernels/run.py $(ARGS)
+
+test-deb: need-root packages packages-test packages-deb $(VENV)/.installed-dev ## build the Debian package, install it into a minimal Debian (sudo; downloads)
+	@deploy/install-packages.sh tests/deploy/apt-packages.txt
+	@SENSOR_PACKAGE=build CI=true $(VENV)/bin/python -m pytest tests/deploy/test_package.py $(ARGS)
 
 test-image: need-root packages packages-test $(VENV)/.installed-dev ## build the image, run it as the documentation says (sudo; downloads)
 	@deploy/install-packages.sh tests/deploy/apt-packages.txt

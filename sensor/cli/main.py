@@ -45,15 +45,16 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="sensor %(version)s")
 def cli() -> None:
-    r"""See every exec on this host, name its container, and alert on rules in real time.
+    """See every exec on this host, name its container, and alert on rules in real time.
 
     \b
     sudo sensor run                        alerts on this terminal
     sudo sensor run --output json          one JSON document a line
     sudo sensor run --rules ./my-rules     your rules beside the built-in ones
     sensor doctor                          what this machine lacks
-    """
+    """  # noqa: D301 - click's mark for lines as they are is a backspace, not the two characters
 
 
 @cli.command()
