@@ -34,6 +34,7 @@ from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
+from sensor.systemd import Manager
 from sensor.telemetry import Latency, Server, State
 from sensor.watch import LOSSES, Watch
 
@@ -69,8 +70,10 @@ def run(
         raise PrivilegeError(
             "the sensor starts as root (it drops to an unprivileged user): use sudo"
         )
+    manager = Manager(os.environ)
     with ExitStack() as stack:
-        sensor = _start(config, observer, stack, say, reread)
+        stack.callback(manager.close)
+        sensor = _start(config, observer, stack, say, reread, manager)
         stop = stack.enter_context(_signals(sensor.reloader.request))
         if not sensor.pipeline.canary.await_(sensor.pump, _CANARY_TIMEOUT_S):
             raise ProbeError(
@@ -79,6 +82,7 @@ def run(
             )
         sensor.state.ready = True
         say(sensor.ready_line)
+        manager.ready(sensor.ready_line)
         deadline = None if duration_s is None else time.monotonic() + duration_s
         sensor.run(stop, deadline)
         summary = sensor.finish()
@@ -94,6 +98,7 @@ def _start(
     stack: ExitStack,
     say: Callable[[str], None],
     reread: Callable[[], Config] | None,
+    manager: Manager,
 ) -> Loop:
     started = time.monotonic()
     canary = Canary()
@@ -193,6 +198,7 @@ def _start(
             state=state, common=common, interval_s=config.heartbeat_interval_s, started=started
         ),
         reloader=reloader,
+        manager=manager,
         common=common,
         state=state,
         ready_line=(

@@ -19,12 +19,13 @@ from sensor.alerts.notice import notice
 from sensor.config import Config
 from sensor.ecs import Document
 from sensor.errors import ProbeError
-from sensor.heartbeat import Heartbeat
+from sensor.heartbeat import Heartbeat, totals
 from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Refused, Reloader, RuleSet
+from sensor.systemd import Manager
 from sensor.telemetry import State
 from sensor.watch import Watch
 
@@ -70,12 +71,14 @@ class Loop:
     outlet: AlertOutlet
     dispatcher: Dispatcher
     reloader: Reloader
+    manager: Manager
     watch: Watch
     heartbeat: Heartbeat
     common: Mapping[str, Any]
     state: State
     ready_line: str
     next_tick: float = 0.0
+    reloading: bool = False
 
     def pump(self, timeout_s: float) -> None:
         """One turn of the loop."""
@@ -103,6 +106,7 @@ class Loop:
                 timeout_s = min(timeout_s, deadline - now)
             self.pump(timeout_s)
             self.reload()
+            self.manager.turn(now, self.status)
             if now >= self.next_tick:
                 self.next_tick = now + 1.0
                 self.pipeline.expire(time.time_ns())
@@ -120,6 +124,10 @@ class Loop:
         """Puts in force what was loaded meanwhile, and says what is wrong with it to every sink."""
         before = self.reloader.config
         result = self.reloader.take()
+        if self.reloader.busy != self.reloading:
+            self.reloading = self.reloader.busy
+            if self.reloading:
+                self.manager.reloading()
         if isinstance(result, RuleSet):
             self.put_in_force(result, before)
             if result.loaded.errors:
@@ -142,6 +150,17 @@ class Loop:
                 "The rules could not be reloaded, the old ones stay in force",
                 {"reason": result.reason[:1000]},
             )
+        if result is not None and not self.reloading:
+            self.manager.ready(self.status())
+
+    def status(self) -> str:
+        """One line of how the sensor does."""
+        figures = totals(self.state)
+        lost = ", ".join(f"{name}={count}" for name, count in figures["losses"].items())
+        return (
+            f"{'blind' if self.state.blind else 'seeing'}: {figures['execs']} execs, "
+            f"{figures['filtered']} filtered, {figures['alerts']} alerts, losses: {lost or 'none'}"
+        )
 
     def put_in_force(self, rules: RuleSet, before: Config) -> None:
         """What is in the rings was let through by the old filter: the old rules judge it first."""
@@ -181,6 +200,7 @@ class Loop:
 
     def finish(self) -> Summary:
         """Takes what is left in the rings, lets the waiting go, and delivers."""
+        self.manager.stopping(self.watch.lost or self.status())
         try:
             self.pump(0)
         except ProbeError as exc:

@@ -181,6 +181,11 @@ class Reloader:
         """The configuration in force."""
         return self._rules.config
 
+    @property
+    def busy(self) -> bool:
+        """Whether a reload is under way."""
+        return self._thread is not None
+
     def _note(self, loaded: LoadResult) -> None:
         """Remember how many rules there are of each kind."""
         self.counts = {

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import sensor
+from sensor import loop
 from sensor.cli.main import cli
 from sensor.config import load_config
 
@@ -52,6 +53,13 @@ def test_the_unit_starts_a_sensor_with_flags_that_exist() -> None:
 def test_a_wrong_configuration_is_not_tried_again_and_again() -> None:
     """2 is the exit code for what the user wrote."""
     assert service()["RestartPreventExitStatus"] == "2"
+
+
+def test_started_means_ready_and_a_stalled_sensor_is_started_anew() -> None:
+    assert (service()["Type"], service()["NotifyAccess"]) == ("notify", "main")
+    # The loop's longest sleep is far below half of it, the last words' delivery below it.
+    assert int(service()["WatchdogSec"]) > 2 * (loop._LAST_WORDS_S + loop._POLL_S)
+    assert service()["Restart"] == "always"
 
 
 def test_a_reload_may_signal_the_user_that_the_sensor_has_become() -> None:
