@@ -45,9 +45,10 @@ class CgroupOfItsOwn:
 
     def run(self, command: Sequence[str]) -> None:
         """Run a command in it, and wait for its end."""
-        subprocess.run(command, capture_output=True, check=False, preexec_fn=self._join)
+        subprocess.run(command, capture_output=True, check=False, preexec_fn=self.join)
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Move the calling process into it."""
         for procs in self._joinable:
             with suppress(OSError):  # cpuset takes nobody in before it has CPUs
                 procs.write_text("0")
