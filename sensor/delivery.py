@@ -1,7 +1,7 @@
-"""The way out, as the configuration says: sinks before privileges are dropped, the spool after.
+"""The way out, as the configuration says: sinks before privileges are dropped, spool and store after.
 
-Sinks read their secrets when they are made, which may need root. The spool opens its files again and
-again, so it must be made by the user that will go on.
+Sinks read their secrets when they are made, which may need root. Spool and store open their files
+again and again, so they must be made by the user that will go on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from sensor.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
+STORE = "store"  # as a sink in the log and the counters
+
 
 def make_sinks(config: Config) -> list[Sink]:
     """Standard output, unless the configuration leaves it out, and the configured ones.
@@ -36,17 +38,30 @@ def make_sinks(config: Config) -> list[Sink]:
         from sensor.alerts.sinks.options import build_sinks  # noqa: PLC0415 - brings its clients
 
         sinks += build_sinks(config.sinks, key="sinks")
-    if not sinks:
-        raise ConfigurationError("sinks: with `stdout: false` at least one sink is needed")
+    if config.store.path is None:
+        if not sinks:
+            raise ConfigurationError("sinks: with `stdout: false` at least one sink is needed")
+    elif any(sink.name == STORE for sink in sinks):
+        raise ConfigurationError(f"sinks: the name {STORE} is the store's; give it another `name`")
     return sinks
 
 
 def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, Any]) -> Dispatcher:
-    """The dispatcher, with a spool where a directory is configured and a sink can use it.
+    """The dispatcher, with the store, and with a spool where one is configured and a sink can use it.
 
     A disk that fails is said and done without: detection must not depend on it. A directory that is
     misconfigured, or in use by another sensor, is a `ConfigurationError`.
     """
+    if config.store.path is not None:
+        from sensor.store.sink import StoreSink  # noqa: PLC0415 - brings sqlite3
+
+        store = StoreSink(
+            Path(config.store.path),
+            name=STORE,
+            max_bytes=config.store.max_bytes,
+            max_age_s=config.store.max_age_s,
+        )
+        sinks = [*sinks, store]
     durable = [sink for sink in sinks if sink.durable]
     if config.spool.directory is None or not durable:
         return Dispatcher(sinks, common=common)

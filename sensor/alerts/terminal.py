@@ -47,7 +47,7 @@ def render(document: dict[str, Any], *, color: bool, width: int) -> str:
         for part in (
             paint(visible(time, 16), _DIM),
             paint(mark, _COLOURS[severity]),
-            paint(_cut(visible(name, _VALUE), room), _BOLD),
+            paint(cut(visible(name, _VALUE), room), _BOLD),
         )
         if part
     )
@@ -175,7 +175,7 @@ def _wrap(value: str, width: int) -> list[str]:
     lines: list[str] = []
     rest = value
     while True:
-        line = _cut(rest, width)
+        line = cut(rest, width)
         if line == rest:
             return [*lines, line]
         blank = line.rfind(" ", len(line) * 2 // 3)
@@ -185,7 +185,7 @@ def _wrap(value: str, width: int) -> list[str]:
         rest = rest[len(line) :]
 
 
-def _cut(value: str, width: int) -> str:
+def cut(value: str, width: int) -> str:
     """The beginning of the value that fits into `width` columns, at least one character."""
     if value.isascii():
         return value[:width]

@@ -126,7 +126,9 @@ class Worker:
     def counters(self) -> dict[str, Any]:
         """What happened so far; counts are of documents, `retries` and `errors` of calls."""
         since = self._failing_since
-        return {
+        # What a sink counts itself, if it does: a store, what went for want of room.
+        own: dict[str, int] = getattr(self.sink, "counters", dict)()
+        return own | {
             "delivered": self.delivered,
             "refused": self.refused,
             "dropped": self.dropped,

@@ -19,6 +19,7 @@ from sensor.errors import ConfigurationError, SensorError, SightLostError
 
 # Command to the module that has it: a command's imports are paid for when it is called.
 _COMMANDS = {
+    "alerts": "sensor.cli.alerts",
     "config": "sensor.cli.config",
     "containers": "sensor.cli.containers",
     "doctor": "sensor.cli.doctor",

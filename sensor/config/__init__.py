@@ -6,7 +6,7 @@ values came from. Raises `ConfigurationError` that names file and key of everyth
 
 from sensor.config.load import effective_config, load_config
 from sensor.config.merge import Effective, Layer, Origin
-from sensor.config.schema import Alerts, Config, Containers, Kernel, Metrics, Section, Spool
+from sensor.config.schema import Alerts, Config, Containers, Kernel, Metrics, Section, Spool, Store
 
 __all__ = [
     "Alerts",
@@ -19,6 +19,7 @@ __all__ = [
     "Origin",
     "Section",
     "Spool",
+    "Store",
     "effective_config",
     "load_config",
 ]

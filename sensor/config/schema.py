@@ -72,6 +72,18 @@ class Spool(Section, frozen=True):
     max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 7 * 86_400.0
 
 
+class Store(Section, frozen=True):
+    """Where alerts are kept for `sensor alerts`, `sensor triage` and `sensor tune`; null keeps none.
+
+    The file's folder belongs to the sensor's user. Beyond `max_bytes` the oldest of the least severe
+    go, and what is older than `max_age_s`.
+    """
+
+    path: str | None = None
+    max_bytes: Annotated[int, msgspec.Meta(ge=1 << 20)] = 256 << 20
+    max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 30 * 86_400.0
+
+
 class Config(Section, frozen=True):
     """Everything that can be set."""
 
@@ -90,3 +102,4 @@ class Config(Section, frozen=True):
     stdout: bool = True
     sinks: list[dict[str, Any]] = []
     spool: Spool = Spool()
+    store: Store = Store()

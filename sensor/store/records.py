@@ -59,6 +59,14 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far somebody has read: the last change, and the last alert that was new."""
+
+    change: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """What became known of an alert later: the parts that changed, in the document's shape.
 

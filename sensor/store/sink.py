@@ -27,12 +27,12 @@ class StoreSink:
     alert.
     """
 
-    name = "store"
     durable = True
     rendered = False
     batch_size = 256
 
-    def __init__(self, path: Path, *, max_bytes: int, max_age_s: float) -> None:
+    def __init__(self, path: Path, *, name: str, max_bytes: int, max_age_s: float) -> None:
+        self.name = name
         self._writer = StoreWriter(path, max_bytes=max_bytes, max_age_s=max_age_s)
         try:
             self._writer.open()

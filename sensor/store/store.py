@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensor.store.errors import AlertNotFoundError, StoreError, StoreMissingError
 from sensor.store.filter import Filter, conditions
-from sensor.store.records import SUMMARY_COLUMNS, Recurrence, Similar, Summary, Update
+from sensor.store.records import SUMMARY_COLUMNS, Position, Recurrence, Similar, Summary, Update
 from sensor.store.row import action, unpack
 from sensor.store.schema import ALERT, HIDDEN, connect_reading
 
@@ -158,13 +158,25 @@ class Store:
 
     # --- what is new --------------------------------------------------------------------------------
 
-    def last_change(self) -> int:
-        """The number of the last change of any alert; 0 while there is none."""
-        return int(self._all("SELECT coalesce(max(changed), 0) FROM alert", ())[0][0])
+    def position(self) -> Position:
+        """Where the store ends now; zeros while there is nothing in it."""
+        [(change, sequence)] = self._all(
+            "SELECT coalesce((SELECT max(changed) FROM alert), 0),"
+            " coalesce((SELECT max(seq) FROM alert), 0)",
+            (),
+        )
+        return Position(change=change, sequence=sequence)
 
-    def changed_after(self, change: int, *, limit: int = 1000) -> list[Summary]:
+    def changed_after(
+        self, change: int, where: Filter | None = None, *, limit: int = 1000
+    ) -> list[Summary]:
         """Alerts that were written or updated after a change, in that order."""
-        return self._summaries(" WHERE changed > ? ORDER BY changed LIMIT ?", (change, limit))
+        sql, values = self._where(where or Filter(hidden=True))
+        # What is new is little: no other index would find it sooner.
+        return self._summaries(
+            f" INDEXED BY by_change{sql} AND changed > ? ORDER BY changed LIMIT ?",
+            (*values, change, limit),
+        )
 
     def version(self) -> int:
         """A number that differs whenever somebody has written; a few microseconds."""

@@ -145,6 +145,6 @@ def test_every_metric_and_health_check_of_the_documentation_is_the_codes() -> No
 def test_every_setting_that_the_documentation_names_exists() -> None:
     reference = yaml.safe_load((REPOSITORY / "deploy/sensor.yaml").read_text())
     for section, key in re.findall(
-        r"`(kernel|containers|alerts|metrics|spool)\.([a-z_]+)", OPERATIONS
+        r"`(kernel|containers|alerts|metrics|spool|store)\.([a-z_]+)", OPERATIONS
     ):
         assert key in reference[section], f"{section}.{key}"

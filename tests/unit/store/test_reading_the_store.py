@@ -274,7 +274,7 @@ def test_what_recurs_and_which_rules_are_loud(writer, store):
 
 
 def test_what_changed_is_told_in_order(writer, store):
-    before, version = store.last_change(), store.version()
+    before, version = store.position().change, store.version()
     first, second = write(writer, make_alert(5), make_alert(1))
 
     assert store.version() != version
@@ -284,7 +284,7 @@ def test_what_changed_is_told_in_order(writer, store):
     update["sensor"] = update["sensor"] | {"update_of": first}
     write(writer, update)
     assert [each.id for each in store.changed_after(new[-1].change)] == [first]
-    assert store.last_change() == store.find(first).change
+    assert store.position().change == store.find(first).change
 
 
 def test_no_store_is_said(tmp_path, path):

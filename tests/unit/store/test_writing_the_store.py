@@ -189,7 +189,7 @@ def test_a_file_that_is_taken_away_is_begun_anew_and_a_reader_notices(path, capl
     with StoreWriter(path) as writer:
         writer.write(list(numbered(2)))
         with Store.open(path) as store:
-            last = store.last_change()
+            last = store.position().change
             path.unlink()
             writer.write(list(numbered(1, start=9)))
             assert not store.is_current()
@@ -288,7 +288,7 @@ def test_kill_9_at_any_point_loses_nothing_that_was_written(path):
 
 
 def test_as_a_sink_it_has_what_the_dispatcher_was_given(path):
-    sink = StoreSink(path, max_bytes=64 * MIB, max_age_s=10**9)
+    sink = StoreSink(path, name="store", max_bytes=64 * MIB, max_age_s=10**9)
     dispatcher = Dispatcher([sink])
     dispatcher.start()
     for number in range(50):
@@ -304,7 +304,7 @@ def test_as_a_sink_it_has_what_the_dispatcher_was_given(path):
 
 
 def test_with_a_spool_what_a_full_disk_refused_arrives_later(tmp_path, path, monkeypatch):
-    sink = StoreSink(path, max_bytes=64 * MIB, max_age_s=10**9)
+    sink = StoreSink(path, name="store", max_bytes=64 * MIB, max_age_s=10**9)
     spool_directory = tmp_path / "spool"
     spool_directory.mkdir()
     refused = threading.Event()
@@ -320,7 +320,7 @@ def test_with_a_spool_what_a_full_disk_refused_arrives_later(tmp_path, path, mon
     assert refused.wait(20)
     assert dispatcher.close(20)
 
-    sink = StoreSink(path, max_bytes=64 * MIB, max_age_s=10**9)
+    sink = StoreSink(path, name="store", max_bytes=64 * MIB, max_age_s=10**9)
     dispatcher = Dispatcher([sink], spool=Spool(spool_directory, [sink]))
     dispatcher.start()
     until_written(sink)
