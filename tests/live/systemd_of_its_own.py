@@ -63,7 +63,6 @@ class Systemd:
                     "container": "sensor-test",
                     "NOTIFY_SOCKET": str(self._folder / "booted"),
                     "SYSTEMD_UNIT_PATH": str(self.units),
-                    "SYSTEMD_LOG_TARGET": "console",
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -75,7 +74,8 @@ class Systemd:
                     pass
             except TimeoutError:
                 self.__exit__(None, None, None)
-                raise AssertionError(f"systemd did not boot:\n{self.log()[-2000:]}") from None
+                said = (self._folder / "systemd.log").read_text(errors="replace")
+                raise AssertionError(f"systemd did not boot:\n{said[-2000:]}") from None
         return self
 
     def control(self, *arguments: str) -> str:
@@ -91,10 +91,6 @@ class Systemd:
         )
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
-
-    def log(self) -> str:
-        """What systemd itself has said so far."""
-        return (self._folder / "systemd.log").read_text(errors="replace")
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         printed = self.control("show", f"--property={','.join(properties)}", unit)
