@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A storm of execs: each worker does vfork + execve of one program, N times, as fast as it can.
+ * A storm of execs: each worker does vfork + execve of one program, N times (EXECS is a number) or
+ * for so many seconds (EXECS is like 60s), as fast as it can.
  *
  * usage: execstorm WORKERS EXECS EXTRA_ARGS ARG_BYTES NEEDLE_EVERY TAG PROGRAM
  *
  * argv of each exec: PROGRAM, "TAG.WORKER.NUMBER", EXTRA_ARGS arguments of ARG_BYTES bytes, and, in
- * each NEEDLE_EVERY-th (0: never), "grep" and "aws_secret_access_key". Prints one line of JSON.
+ * each NEEDLE_EVERY-th (0: never), "grep" and "aws_secret_access_key". Prints one line of JSON;
+ * "per_worker" says how far each counted, so that all needles are known by their TAG.WORKER.NUMBER.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -29,15 +31,17 @@ int main(int argc, char **argv)
 	if (argc != 8)
 		return 2;
 	int workers = atoi(argv[1]), extra = atoi(argv[3]), bytes = atoi(argv[4]);
-	long execs = atol(argv[2]), every = atol(argv[5]);
+	int timed = strchr(argv[2], 's') != NULL;
+	long execs = atol(argv[2]), every = atol(argv[5]), total = 0;
 	char *environment[] = {"PATH=/bin", NULL};
 	char *filler = malloc(bytes + 1);
 	char **args = calloc(extra + 5, sizeof(*args));
-	long *failed = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	long *failed = shared, *done = shared + 1;
 	char id[128];
 	double start;
 
-	if (!filler || !args || failed == MAP_FAILED)
+	if (workers < 1 || workers > 500 || !filler || !args || shared == MAP_FAILED)
 		return 1;
 	memset(filler, 'x', bytes);
 	filler[bytes] = 0;
@@ -49,7 +53,7 @@ int main(int argc, char **argv)
 	for (int worker = 0; worker < workers; worker++) {
 		if (fork())
 			continue;
-		for (long i = 0; i < execs; i++) {
+		for (long i = 0; timed ? now() - start < execs : i < execs; i++) {
 			int needle = every && i % every == 0, status = 0;
 			pid_t child;
 
@@ -63,6 +67,7 @@ int main(int argc, char **argv)
 			}
 			if (child < 0 || waitpid(child, &status, 0) < 0 || status)
 				__atomic_add_fetch(failed, 1, __ATOMIC_RELAXED);
+			done[worker] = i + 1;
 		}
 		_exit(0);
 	}
@@ -70,7 +75,13 @@ int main(int argc, char **argv)
 		;
 	double seconds = now() - start;
 
-	printf("{\"execs\": %ld, \"seconds\": %.4f, \"us_per_exec\": %.3f, \"failed\": %ld}\n",
-	       execs * workers, seconds, seconds * 1e6 / (execs * workers), *failed);
+	for (int worker = 0; worker < workers; worker++)
+		total += done[worker];
+	printf("{\"execs\": %ld, \"seconds\": %.4f, \"us_per_exec\": %.3f, \"failed\": %ld, ",
+	       total, seconds, seconds * 1e6 / total, *failed);
+	printf("\"per_worker\": [");
+	for (int worker = 0; worker < workers; worker++)
+		printf("%s%ld", worker ? ", " : "", done[worker]);
+	printf("]}\n");
 	return 0;
 }
