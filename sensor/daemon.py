@@ -34,8 +34,9 @@ from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
+from sensor.state import Latency, State
 from sensor.systemd import Manager
-from sensor.telemetry import Latency, Server, State
+from sensor.telemetry import Server
 from sensor.watch import LOSSES, Watch
 
 if TYPE_CHECKING:
@@ -168,10 +169,14 @@ def _start(
     state = State(
         counters=counters,
         losses=LOSSES,
-        alerts=lambda: {rule: count for (rule, _), count in dict(outlet.alerts).items()},
-        hidden=lambda: {rule: count for (rule, _), count in dict(outlet.hidden).items()},
+        matches=lambda: dict(outlet.matches),
+        alerts=lambda: dict(outlet.alerts),
+        collapsed=lambda: dict(outlet.collapsed),
+        held_back=lambda: dict(outlet.held_back),
+        hidden=lambda: dict(outlet.hidden),
         resolutions=resolver.counters,
-        sinks=lambda: dispatcher.counters()["sinks"],
+        sinks=dispatcher.sink_counters,
+        delivery=dispatcher.delivery_counters,
         rules=lambda: reloader.counts,
         latency=latency,
         canary=canary,

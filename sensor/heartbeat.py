@@ -15,7 +15,7 @@ from typing import Any
 from sensor import __version__
 from sensor.alerts.notice import ECS_VERSION, timestamp
 from sensor.ecs import Document
-from sensor.telemetry import State
+from sensor.state import State
 
 DATASET = "sensor.heartbeat"
 
@@ -88,8 +88,11 @@ def totals(state: State) -> dict[str, Any]:
         "filtered": counts.get("filtered", 0),
         "sent": counts.get("sent", 0),
         "truncated": counts.get("truncated", 0),
-        "alerts": sum(state.alerts().values()),
+        "matches": sum(state.matches().values()),
         "hidden": sum(state.hidden().values()),
+        "collapsed": sum(state.collapsed().values()),
+        "held_back": sum(state.held_back().values()),
+        "alerts": sum(state.alerts().values()),
         "losses": {name: counts[name] for name in state.losses if counts.get(name)},
         "rules": dict(state.rules()),
         "sinks": {

@@ -25,8 +25,8 @@ from sensor.kernel.ring import Rings
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Refused, Reloader, RuleSet
+from sensor.state import State
 from sensor.systemd import Manager
-from sensor.telemetry import State
 from sensor.watch import Watch
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from sensor.alerts.exceptions import Exceptions, hidden_document
 from sensor.alerts.limits import Limiter
 from sensor.ecs import Document, matching_view
 from sensor.rules.rule import Rule
-from sensor.telemetry import Latency
+from sensor.state import Latency
 
 
 class AlertOutlet:
@@ -71,7 +71,7 @@ class AlertOutlet:
                 self._update(each, now)
         if not first:
             self.collapsed[rule.id] += 1
-        if self.latency is not None:
+        if sent and self.latency is not None:
             self.latency.add(self._clock() - time_ns / 1e9)
         return document if sent else None
 

@@ -107,13 +107,16 @@ class Dispatcher:
         count = total - self._lost_told
         self._lost_told = total
         self._next_notice = now + _NOTICE_INTERVAL
-        where = ", ".join(f"{name} {number}" for name, number in lost.items())
+        where = ", ".join(f"{name} {number}" for name, number in lost.items() if number)
         document = notice(
             "delivery_loss",
             f"{count} documents were lost on their way to a sink (in all: {where})",
             severity="high",
             time=now,
-            details={"count": count, "total": lost},
+            details={
+                "count": count,
+                "total": {where: total for where, total in lost.items() if total},
+            },
             common=self._common,
         )
         self.submit(document, document["event"]["severity"])
@@ -123,16 +126,21 @@ class Dispatcher:
         return [worker.sink.name for worker in self._workers if worker.closed]
 
     def counters(self) -> dict[str, Any]:
-        """Count documents since the start.
-
-        `submitted`; `unencodable`; for each of `sinks` what its worker counted; `journal` and `spool` where there is
-        one.
-        """
-        counters: dict[str, Any] = {
+        """Count documents since the start: `submitted`, `unencodable`, `sinks`, and the delivery's."""
+        return {
             "submitted": self._submitted,
             "unencodable": self._unencodable,
-            "sinks": {worker.sink.name: worker.counters() for worker in self._workers},
+            "sinks": self.sink_counters(),
+            **self.delivery_counters(),
         }
+
+    def sink_counters(self) -> dict[str, dict[str, Any]]:
+        """What each sink's worker counted."""
+        return {worker.sink.name: worker.counters() for worker in self._workers}
+
+    def delivery_counters(self) -> dict[str, dict[str, Any]]:
+        """`lost` by stage, zeros too; `journal` and `spool` where there is one. Reads the disk."""
+        counters: dict[str, dict[str, Any]] = {"lost": self._lost()}
         if self._journal is not None and self._spool is not None:
             counters["journal"] = self._journal.counters()
             counters["spool"] = self._spool.counters()
@@ -158,10 +166,10 @@ class Dispatcher:
         return whole
 
     def _lost(self) -> dict[str, int]:
-        """How many documents were lost so far, by where."""
+        """How many documents were lost so far, by where: a sink's name, or a stage before it."""
         lost = {worker.sink.name: worker.dropped for worker in self._workers}
         lost["encoding"] = self._unencodable
         if self._journal is not None and self._spool is not None:
             lost["journal"] = self._journal.dropped
             lost["spool"] = self._spool.lost
-        return {where: count for where, count in lost.items() if count}
+        return lost

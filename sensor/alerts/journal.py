@@ -116,7 +116,8 @@ class Journal:
     def _write(self, items: list[Outgoing]) -> None:
         self._busy_since = time.monotonic()
         try:
-            self._spool.append(items)
+            if kept := [item for item in items if self._is_wanted(item)]:
+                self._spool.append(kept)
         except Exception as error:  # noqa: BLE001 - the alerts must go on; counted as unspooled
             self._refused(items, error)
         else:
@@ -129,6 +130,12 @@ class Journal:
             self._busy_since = None
         for item in items:
             self._show(item)
+
+    def _is_wanted(self, item: Outgoing) -> bool:
+        """Whether any sink that outlives a crash takes it: events and heartbeats mostly are for none."""
+        return any(
+            worker.sink.accepts(item.severity, is_alert=item.is_alert) for worker in self._durable
+        )
 
     def _refused(self, items: list[Outgoing], error: Exception) -> None:
         self.unspooled += len(items)

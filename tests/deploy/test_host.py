@@ -135,11 +135,11 @@ def test_bcc_is_debians() -> None:
 
 
 def test_every_metric_and_health_check_of_the_documentation_is_the_codes() -> None:
-    telemetry = (REPOSITORY / "sensor/telemetry.py").read_text()
+    metrics = (REPOSITORY / "sensor/metrics.py").read_text()
     named = set(re.findall(r"`/healthz/(\w+)`", OPERATIONS))
     assert named == {"startup", "live", "ready"}
     for name in set(re.findall(r"`sensor_(\w+?)(?:_total)?(?:\{[\w,=\"]+\})?`", OPERATIONS)):
-        assert f'"{name}"' in telemetry or f'"sensor_{name}"' in telemetry, name
+        assert f'"{name}"' in metrics or f'"sensor_{name}"' in metrics, name
 
 
 def test_every_setting_that_the_documentation_names_exists() -> None:

@@ -20,7 +20,8 @@ from sensor.canary import Canary
 from sensor.cli.main import cli
 from sensor.config import Config, load_config
 from sensor.containers.discovery import WELL_KNOWN
-from sensor.telemetry import Latency, State, _Collector
+from sensor.metrics import Collector
+from sensor.state import Latency, State
 from sensor.watch import LOSSES
 
 BASE = KUBERNETES / "base"
@@ -148,10 +149,24 @@ def state() -> State:
     return State(
         counters=lambda: dict.fromkeys(LOSSES, 1),
         losses=LOSSES,
-        alerts=lambda: {"rule": 1},
-        hidden=lambda: {"rule": 1},
-        resolutions=lambda: {"resolved": 1},
+        matches=lambda: {"rule": 4},
+        alerts=lambda: {("rule", "high"): 1},
+        collapsed=lambda: {"rule": 1},
+        held_back=lambda: {"rule": 1},
+        hidden=lambda: {("rule", "exception"): 1},
+        resolutions=lambda: {"docker.lookup.found": 1},
         sinks=lambda: {"stdout": {"delivered": 1, "refused": 0, "dropped": 0, "errors": 0}},
+        delivery=lambda: {
+            "lost": {"stdout": 0},
+            "journal": {"queued": 0, "shown_first": 0, "unspooled": 0},
+            "spool": {
+                "documents": 1,
+                "bytes": 1,
+                "behind": {"http": 1},
+                "evicted": 0,
+                "expired": 0,
+            },
+        },
         rules=lambda: {"loaded": 1, "inactive": 0, "failed": 0},
         latency=Latency(),
         canary=Canary(),
@@ -172,7 +187,7 @@ def test_the_probes_ask_for_what_is_served() -> None:
 def served() -> set[str]:
     """The names of all metrics that the sensor serves."""
     registry = CollectorRegistry()
-    registry.register(_Collector(state()))
+    registry.register(Collector(state()))
     text = generate_latest(registry).decode()
     return set(re.findall(r"^(sensor_\w+)", text, re.MULTILINE))
 

@@ -6,17 +6,21 @@ import time
 
 from sensor.canary import Canary
 from sensor.heartbeat import Heartbeat
-from sensor.telemetry import Latency, State
+from sensor.state import Latency, State
 
 
 def heartbeat(interval_s: float) -> Heartbeat:
     state = State(
         counters=lambda: {"execs": 10, "filtered": 7, "sent": 3, "ring_full": 2},
         losses={"ring_full": "", "args_lost": ""},
-        alerts=lambda: {"a-rule": 3, "another": 1},
-        hidden=lambda: {"a-rule": 5},
+        matches=lambda: {"a-rule": 10, "another": 1},
+        alerts=lambda: {("a-rule", "high"): 3, ("another", "low"): 1},
+        collapsed=lambda: {"a-rule": 1},
+        held_back=lambda: {"a-rule": 1},
+        hidden=lambda: {("a-rule", "audit"): 5},
         resolutions=dict,
         sinks=lambda: {"stdout": {"delivered": 3, "queued": 2, "last_error": "no"}},
+        delivery=dict,
         rules=lambda: {"loaded": 2},
         latency=Latency(),
         canary=Canary(),

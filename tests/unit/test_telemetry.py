@@ -14,7 +14,8 @@ import pytest
 
 from sensor.canary import Canary
 from sensor.errors import ConfigurationError
-from sensor.telemetry import Latency, Server, State
+from sensor.state import Latency, State
+from sensor.telemetry import Server
 
 
 @pytest.fixture
@@ -22,10 +23,26 @@ def state() -> State:
     return State(
         counters=lambda: {"execs": 10, "filtered": 7, "ring_full": 2},
         losses={"ring_full": "", "args_lost": ""},
-        alerts=lambda: {"a-rule": 3},
-        hidden=dict,
-        resolutions=lambda: {"docker.found": 4},
-        sinks=lambda: {"stdout": {"delivered": 3, "queued": 2, "closed": False}},
+        matches=lambda: {"a-rule": 13},
+        alerts=lambda: {("a-rule", "high"): 3},
+        collapsed=lambda: {"a-rule": 7},
+        held_back=lambda: {"a-rule": 1},
+        hidden=lambda: {("a-rule", "audit"): 2},
+        resolutions=lambda: {"docker.lookup.found": 4, "pending": 1, "store.containers": 5},
+        sinks=lambda: {
+            "stdout": {"delivered": 3, "queued": 2, "closed": False, "failing_seconds": 1.5}
+        },
+        delivery=lambda: {
+            "lost": {"stdout": 0, "spool": 6},
+            "journal": {"queued": 3, "shown_first": 0, "unspooled": 2},
+            "spool": {
+                "documents": 9,
+                "bytes": 900,
+                "behind": {"http": 8},
+                "evicted": 5,
+                "expired": 1,
+            },
+        },
         rules=lambda: {"loaded": 2, "inactive": 1, "failed": 0},
         latency=Latency(),
         canary=Canary(),
@@ -58,10 +75,24 @@ def test_metrics_say_what_was_counted(server: Server, state: State) -> None:
         "sensor_execs_total 10.0",
         'sensor_losses_total{stage="ring_full"} 2.0',
         'sensor_losses_total{stage="args_lost"} 0.0',
-        'sensor_alerts_total{rule_id="a-rule"} 3.0',
-        'sensor_container_resolutions_total{result="docker.found"} 4.0',
+        'sensor_matches_total{rule_id="a-rule"} 13.0',
+        'sensor_alerts_total{rule_id="a-rule",severity="high"} 3.0',
+        'sensor_collapsed_total{rule_id="a-rule"} 7.0',
+        'sensor_held_back_total{rule_id="a-rule"} 1.0',
+        'sensor_hidden_total{exception_id="audit",rule_id="a-rule"} 2.0',
+        'sensor_container_resolutions_total{result="lookup.found",source="docker"} 4.0',
+        "sensor_containers_pending 1.0",
+        "sensor_containers_known 5.0",
         'sensor_sink_documents_total{result="delivered",sink="stdout"} 3.0',
         'sensor_sink_queue_documents{sink="stdout"} 2.0',
+        'sensor_sink_failing_seconds{sink="stdout"} 1.5',
+        'sensor_delivery_losses_total{stage="spool"} 6.0',
+        "sensor_journal_queue_documents 3.0",
+        'sensor_journal_documents_total{result="unspooled"} 2.0',
+        "sensor_spool_documents 9.0",
+        "sensor_spool_bytes 900.0",
+        'sensor_spool_behind_documents{sink="http"} 8.0',
+        'sensor_spool_discarded_total{reason="full"} 5.0',
         'sensor_rules{state="inactive"} 1.0',
         'sensor_alert_latency_seconds_bucket{le="0.0025"} 1.0',
         'sensor_alert_latency_seconds_bucket{le="+Inf"} 2.0',

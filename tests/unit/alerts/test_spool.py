@@ -351,6 +351,23 @@ def test_what_a_sink_does_not_take_before_the_end_is_there_the_next_time(open_sp
     assert sink.received == list(range(20))
 
 
+def test_what_no_sink_wants_is_shown_and_not_written_down(open_spool):
+    """Heartbeats and recorded events, where only standard output takes events."""
+    sink, shown = Receiver("remote"), Receiver("stdout", durable=False)
+    sink.accepts = lambda severity, *, is_alert: is_alert and severity >= 47
+    spool = open_spool(sink)
+    dispatcher = Dispatcher([shown, sink], spool=spool, backoff=FAST)
+    dispatcher.start()
+    dispatcher.submit(alert(0), 21)
+    dispatcher.submit(alert(1), 47)
+    sink.wait_for(1)
+    shown.wait_for(2)
+
+    assert dispatcher.counters()["spool"]["appended"] == 1
+    assert dispatcher.close(5)
+    assert shown.received == [0, 1]
+
+
 def test_a_full_disk_sends_alerts_from_memory(open_spool):
     sink, shown = Receiver("remote"), Receiver("stdout", durable=False)
     spool = open_spool(sink)
