@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run demo test test-kernels lint checkov tools bench clean packages packages-test tracefs need-root
-.PHONY: test-image test-deb image deb wheels packages-deb
+.PHONY: test-image test-deb test-fresh vagrant-test vagrant-box image deb wheels packages-deb
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -39,6 +39,10 @@ test-kernels: need-root packages ## the live cases on other kernels, in virtual 
 	@deploy/install-packages.sh tests/kernels/apt-packages.txt
 	@$(PYTHON) tests/kernels/run.py $(ARGS)
 
+test-fresh: need-root packages packages-test $(VENV)/.installed-dev ## make run and make test on a bare Debian, from a clean clone (sudo; downloads)
+	@deploy/install-packages.sh tests/deploy/apt-packages.txt
+	@$(VENV)/bin/python tests/deploy/fresh_machine.py $(ARGS)
+
 test-deb: need-root packages packages-test packages-deb $(VENV)/.installed-dev ## build the Debian package, install it into a minimal Debian (sudo; downloads)
 	@deploy/install-packages.sh tests/deploy/apt-packages.txt
 	@SENSOR_PACKAGE=build CI=true $(VENV)/bin/python -m pytest tests/deploy/test_package.py $(ARGS)
@@ -69,6 +73,13 @@ bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the me
 	@for file in benchmarks/*.py; do \
 		echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); \
 	done
+
+vagrant-test: ## the live tests in a virtual machine; ARGS='tests/live/test_fires.py' for some of them
+	@deploy/vagrant/test.sh $(ARGS)
+
+vagrant-box: need-root ## a box for vagrant and libvirt, made from Debian's archive (sudo)
+	@deploy/install-packages.sh deploy/vagrant/apt-packages.txt
+	@deploy/vagrant/build-box.sh $(ARGS)
 
 image: ## build the image with Docker or Podman; ARGS='--own-base' where no registry can be reached (sudo)
 	@deploy/image.sh $(ARGS)

@@ -82,9 +82,10 @@ class BareRoot:
             if value.startswith("/"):
                 if not Path(value).is_file():
                     continue
-                copy = self.path / value.lstrip("/")
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(value, copy)
+                # Where no package puts its own over it.
+                (self.path / "srv/pip").mkdir(exist_ok=True)
+                shutil.copy(value, self.path / "srv/pip" / name)
+                value = f"/srv/pip/{name}"  # noqa: PLW2901
             environment[name] = value
         return environment | dict(more or {})
 

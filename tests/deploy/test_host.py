@@ -80,6 +80,15 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+def test_the_score_of_the_documentation_is_the_one_that_systemd_gives() -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed: the unit was not scored")
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    (score,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", ran.stdout)
+    assert f"`systemd-analyze security` gives it {score}" in " ".join(OPERATIONS.split())
+
+
 def test_all_three_ways_in_use_the_same_capabilities_and_the_documentation_names_them() -> None:
     assert set(service()["CapabilityBoundingSet"].split()) == capabilities()
     command = README.split("```console\n# docker run")[1].split("```")[0]
