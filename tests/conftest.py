@@ -11,10 +11,15 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+# How long an example takes says something about the machine's load, and nothing about the code.
+hypothesis.settings.register_profile("no-deadline", deadline=None)
+hypothesis.settings.load_profile("no-deadline")
 
 IN_CI = bool(os.environ.get("CI"))
 
