@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.sinks.base import ConfiguredSink
 from sensor.alerts.sinks.protocol import Sink
 from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.alerts.worker import BacklogError
@@ -62,6 +63,9 @@ def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, 
             max_age_s=config.store.max_age_s,
         )
         sinks = [*sinks, store]
+    for sink in sinks:
+        if isinstance(sink, ConfiguredSink) and (trouble := sink.trouble()):
+            _log.error("sink=%s gets no alert yet: %s", sink.name, trouble)
     durable = [sink for sink in sinks if sink.durable]
     if config.spool.directory is None or not durable:
         return Dispatcher(sinks, common=common)

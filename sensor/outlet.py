@@ -96,11 +96,15 @@ class AlertOutlet:
         self._collapser, self._limiter = collapser, limiter
 
     def update(self, alert: Document, rule: Rule, place: Document) -> None:
-        """Sends an alert again, with the same `event.id` and what is known of its container by now."""
+        """Sends an alert again, with what is known of its container by now.
+
+        Under an id of its own: a receiver that drops doubles by `event.id` would drop it.
+        """
         updated = {**alert, **place}
+        updated["event"] = {**alert["event"], "id": f"{alert['event']['id']}-0"}
         updated["sensor"] = {**alert["sensor"], "update_of": alert["event"]["id"]}
         updated["message"] = message((updated,), rule.name)
-        self._collapser.learn(updated | {"sensor": alert["sensor"]})
+        self._collapser.learn({**updated, "event": alert["event"], "sensor": alert["sensor"]})
         self._send([updated])
 
     def tick(self) -> None:

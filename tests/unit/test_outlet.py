@@ -148,6 +148,10 @@ def test_an_alert_sent_again_with_its_container_tells_its_updates(feed: Feed) ->
     alert = feed.exec("find")
     feed.exec("grep", parent="find")
     feed.outlet.update(alert, RULE, {"container": {"id": "c" * 64, "name": "known by now"}})
+    again = feed.dispatched.documents[-1]
+    assert again["container"]["name"] == "known by now"
+    assert again["sensor"]["update_of"] == alert["event"]["id"]
+    assert again["event"]["id"] == f"{alert['event']['id']}-0"
     [update] = feed.after(60)
     assert update["container"]["name"] == "known by now"
     assert update["event"]["id"] == f"{alert['event']['id']}-1"

@@ -23,3 +23,10 @@ class ConfiguredSink:
     def accepts(self, severity: int, *, is_alert: bool) -> bool:
         """Alerts from the least severity on; events where they are wanted at all."""
         return severity >= self._least if is_alert else self._events
+
+    def trouble(self) -> str | None:
+        """What will keep it from working and can be seen without a document, or None.
+
+        To be asked by the user that it will run as.
+        """
+        return None

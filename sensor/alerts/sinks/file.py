@@ -33,22 +33,50 @@ class FileSink(ConfiguredSink):
         self._started = 0.0
 
     def deliver(self, batch: Sequence[Outgoing]) -> Outcome:
-        """Append the batch whole, or not at all."""
-        try:
-            data = b"".join(item.payload + b"\n" for item in batch)
-            descriptor = self._open(len(data))
-            size = os.fstat(descriptor).st_size
+        """Append the batch, in parts that each fit into a file; each part whole, or not at all."""
+        done = 0
+        while done < len(batch):
+            part = self._fitting(batch[done:])
             try:
-                self._write(descriptor, data)
-            except OSError:
-                # A full disk takes part of a line; a second try must not follow that part.
-                with contextlib.suppress(OSError):
-                    os.ftruncate(descriptor, size)
-                raise
-        except OSError as error:
-            self.close()
-            raise SinkError(f"{self._path}: {error.strerror}") from error
+                self._append(b"".join(item.payload + b"\n" for item in part))
+            except OSError as error:
+                self.close()
+                if done:
+                    return Outcome(retry=batch[done:])
+                raise SinkError(f"{self._path}: {error.strerror}") from error
+            done += len(part)
         return DELIVERED
+
+    def _fitting(self, batch: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """As many as a file may hold; one at least."""
+        size = 0
+        for number, item in enumerate(batch):
+            size += len(item.payload) + 1
+            if number and size > self._options.max_bytes:
+                return batch[:number]
+        return batch
+
+    def _append(self, data: bytes) -> None:
+        descriptor = self._open(len(data))
+        size = os.fstat(descriptor).st_size
+        try:
+            self._write(descriptor, data)
+        except OSError:
+            # A full disk takes part of a line; a second try must not follow that part.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+
+    def trouble(self) -> str | None:
+        """A folder in which this user can make and rename no file, or a file it may not write to."""
+        folder = self._path.parent
+        if not folder.is_dir():
+            return f"{folder}: there is no such folder"
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            return f"{folder}: this user may not write there: chown it to the sensor's user"
+        if self._path.exists() and not os.access(self._path, os.W_OK, effective_ids=True):
+            return f"{self._path}: this user may not write to it: chown it to the sensor's user"
+        return None
 
     def close(self) -> None:
         """Let go of the file."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 
 import pytest
 
 from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.encode import encode
 from sensor.alerts.outbox import Outbox
 from sensor.alerts.sinks.protocol import (
     DELIVERED,
@@ -286,6 +288,18 @@ def test_stdout_writes_one_json_line_per_alert(alert):
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
         assert [json.loads(line) for line in stream] == documents
+
+
+def test_what_is_hostile_is_one_line_that_steers_no_terminal(hostile):
+    with tempfile.TemporaryFile() as stream:
+        sink = StdoutSink(fd=stream.fileno(), output="json")
+        sink.deliver([Outgoing(payload=encode(hostile), severity=47, submitted=hostile)])
+        stream.seek(0)
+        line = stream.read()
+
+    assert line.count(b"\n") == 1
+    assert line.decode()[:-1].isprintable()
+    assert json.loads(line)["container"]["name"].startswith("a\nb\r\x00\x1b[2J")
 
 
 def test_stdout_as_text_writes_blocks(alert):

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sensor.alerts.sinks.options import ElasticsearchOptions, Secret
-from sensor.alerts.sinks.protocol import DELIVERED, SinkError
+from sensor.alerts.sinks.protocol import DELIVERED, Outcome, SinkError
 from sensor.errors import ConfigurationError
 
 elasticsearch = pytest.importorskip(
@@ -163,3 +163,29 @@ def test_hostile_values_stay_in_their_document(make, web, hostile, outgoing):
     assert sent["container"]["name"].startswith("a\nb\r\x00")
     assert sent["container"]["name"].endswith("\\xff")
     assert action["create"]["_id"] == hostile["event"]["id"]
+
+
+def test_much_at_once_is_sent_in_parts_that_a_server_takes(make, web, alert, outgoing):
+    labels = {"id": "c", "labels": {"a": "x" * (3 << 20)}}
+    batch = [outgoing(alert(entity_id=f"p{number}", container=labels)) for number in range(4)]
+    web.answers = [items(201, 201), items(201, 201)]
+
+    assert make().deliver(batch) == Outcome(refused=[], retry=[])
+
+    assert [len(lines(request)) for request in web.requests] == [4, 4]
+
+
+def fields(properties, above=""):
+    for name, mapping in properties.items():
+        yield f"{above}{name}", mapping
+        yield from fields(mapping.get("properties", {}), f"{above}{name}.")
+
+
+@pytest.mark.parametrize("dataset", ["sensor.alerts", "cloud_defend.process"])
+def test_no_label_is_a_conflict_and_no_value_too_long_for_the_index(dataset):
+    mappings = dict(fields(template(dataset)["template"]["mappings"]["properties"]))
+
+    assert mappings["container.labels"]["type"] == "flattened"
+    for name, mapping in mappings.items():
+        if mapping.get("type") in ("keyword", "flattened"):
+            assert mapping["ignore_above"] < 32766 / 4, name

@@ -10,7 +10,7 @@ import pytest
 
 from sensor.alerts.sinks.file import FileSink
 from sensor.alerts.sinks.options import FileOptions
-from sensor.alerts.sinks.protocol import SinkError
+from sensor.alerts.sinks.protocol import DELIVERED, Outcome, SinkError
 
 
 @pytest.fixture
@@ -133,3 +133,43 @@ def test_it_writes_to_regular_files_only(make, tmp_path, alert, outgoing, kind):
         make().deliver([outgoing(alert())])
 
     assert kind != "symlink" or (tmp_path / "victim").read_text() == ""
+
+
+def test_what_will_keep_it_from_working_is_said_before_the_first_alert(make, tmp_path):
+    assert make().trouble() is None
+    missing = FileSink(FileOptions(path=str(tmp_path / "none" / "alerts.json")))
+    assert missing.trouble() == f"{tmp_path}/none: there is no such folder"
+
+
+def test_a_batch_larger_than_a_file_goes_into_several(make, tmp_path, alert, outgoing):
+    sink = make(max_bytes=4096, keep=20)
+    documents = [alert("grep", "x" * 500, entity_id=f"p{number}") for number in range(12)]
+
+    assert sink.deliver([outgoing(each) for each in documents]) == DELIVERED
+
+    names = list(tmp_path.iterdir())
+    assert len(names) > 2
+    assert all(path.stat().st_size <= 4096 for path in names)
+    assert sorted(each["process"]["entity_id"] for path in names for each in lines(path)) == sorted(
+        each["process"]["entity_id"] for each in documents
+    )
+
+
+def test_of_a_batch_that_fails_half_way_only_the_rest_is_tried_again(
+    make, tmp_path, alert, outgoing, monkeypatch
+):
+    sink = make(max_bytes=4096)
+    batch = [outgoing(alert("grep", "x" * 2500, entity_id=f"p{number}")) for number in range(3)]
+    append = sink._append
+    calls = []
+
+    def once(data):
+        calls.append(data)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(data)
+
+    monkeypatch.setattr(sink, "_append", once)
+
+    assert sink.deliver(batch) == Outcome(retry=batch[1:])
+    assert len(lines(tmp_path / "alerts.json")) == 1

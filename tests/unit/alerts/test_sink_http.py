@@ -167,6 +167,17 @@ def texts(value):
     return [value] if isinstance(value, str) else []
 
 
+@pytest.mark.parametrize("form", ["ecs", "ndjson"])
+def test_what_is_hostile_is_one_document_of_the_body(hostile, outgoing, sink, web, form):
+    sink(format=form).deliver([outgoing(hostile)])
+
+    [(_, _, body)] = web.requests
+    assert body.rstrip(b"\n").decode().isprintable()
+    [line] = body.splitlines()
+    assert json.loads(line)["container"]["name"].startswith("a\nb\r\x00\x1b[2J")
+    assert json.loads(line)["process"]["args"][1].endswith("\\xff")
+
+
 def test_nothing_hostile_is_markup_in_a_chat(hostile, outgoing, sink, web):
     sink(format="slack").deliver([outgoing(hostile)])
 

@@ -100,3 +100,10 @@ def test_lines_fit_the_width(document, rule):
         columns = len(line) + sum(character in "日本" for character in line)
         wide = max(wide, columns)
     assert 50 < wide <= 60
+
+
+def test_a_hostile_alert_is_a_block_of_a_few_printable_lines(hostile):
+    block = render(hostile, color=True, width=100)
+
+    assert all(line.isprintable() for line in _OUR_COLOURS.sub("", block).split("\n"))
+    assert len(block) < 10_000
