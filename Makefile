@@ -70,7 +70,7 @@ checkov: $(VENV)/.installed-tools ## what checkov finds in the manifests, agains
 	@$(VENV)/bin/python tests/deploy/checkov_findings.py $(VENV)-checkov/bin/checkov
 
 bench: need-root packages packages-test $(VENV)/.installed-dev tracefs ## the measurements of docs/operations.md (sudo)
-	@for file in benchmarks/*.py; do \
+	@for file in benchmarks/*_benchmark.py; do \
 		echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); \
 	done
 
@@ -90,6 +90,11 @@ deb: packages-deb ## build the Debian package into dist/
 wheels: $(VENV)/.installed ## fetch the packages that image and deb take from PyPI, for a build without it
 	$(AS_OWNER) $(VENV)/bin/pip wheel --disable-pip-version-check --no-deps --wheel-dir deploy/wheels \
 		--requirement deploy/constraints.txt 'setuptools>=68' wheel
+
+bench-long: need-root packages packages-test $(VENV)/.installed-dev tracefs ## storms of a minute each, and a soak of 15 (sudo)
+	@for file in benchmarks/*_soak.py; do \
+		echo "== $$file"; $(VENV)/bin/python "$$file" $(ARGS); \
+	done
 
 venv: packages $(VENV)/.installed-dev ## the Python environment with the development tools, in .venv
 

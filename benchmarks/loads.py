@@ -1,0 +1,192 @@
+"""Loads and meters that the benchmarks share: storms of execs, the running sensor, what a process costs.
+
+A load runs on the host, or in a cgroup named like a container's, so that no engine is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SENSOR = HERE.parent / ".venv/bin/sensor"
+CGROUPS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+CPUS = os.cpu_count() or 1
+# Ends at once: no C library, so that the storm is made of execs and of little else.
+NOOP = b"""
+void _start(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("syscall" : : "a"(231), "D"(0));
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = 94, code __asm__("x0") = 0;
+    __asm__ volatile("svc 0" : : "r"(number), "r"(code));
+#endif
+    for (;;)
+        ;
+}
+"""
+
+
+def compiled(directory: Path) -> tuple[Path, Path]:
+    """The storm, and the smallest program it can start."""
+    storm, noop = directory / "execstorm", directory / "noop"
+    subprocess.run(["cc", "-O2", "-static", "-o", storm, HERE / "execstorm.c"], check=True)
+    subprocess.run(
+        ["cc", "-O2", "-static", "-nostdlib", "-x", "c", "-o", noop, "-"],
+        input=NOOP,
+        check=True,
+    )
+    return storm, noop
+
+
+@contextmanager
+def container_cgroup() -> Iterator[Path]:
+    """A cgroup that looks like a Docker container's."""
+    root = next(Path(p) for p in CGROUPS if Path(p, "cgroup.controllers").exists())
+    docker = root / "docker"
+    made = not docker.exists()
+    leaf = docker / os.urandom(32).hex()
+    leaf.mkdir(parents=True)
+    try:
+        yield leaf
+    finally:
+        leaf.rmdir()
+        if made:
+            docker.rmdir()
+
+
+def run_in(cgroup: Path | None, command: list[str]) -> str:
+    """What the command printed; with None it ran where we are."""
+
+    def enter() -> None:
+        if cgroup is not None:
+            (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, preexec_fn=enter
+    ).stdout
+
+
+class Sensor:
+    """The running sensor; alert lines are stamped as they are read."""
+
+    def __init__(self, *arguments: str) -> None:
+        started = time.monotonic()
+        self.process = subprocess.Popen(
+            [SENSOR, "run", "--output", "json", "--no-limit", "--no-collapse", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.said: list[str] = []
+        for line in self.process.stderr:
+            self.said.append(line)
+            if line.startswith("sensor ready"):
+                break
+        else:
+            sys.exit("the sensor did not start:\n" + "".join(self.said))
+        self.ready_s = time.monotonic() - started
+        self.lines: list[tuple[int, str]] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append((time.time_ns(), line))
+
+    def wait_for(self, count: int, timeout_s: float = 20) -> None:
+        deadline = time.monotonic() + timeout_s
+        while len(self.lines) < count and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def stop(self) -> str:
+        self.process.terminate()
+        assert self.process.stderr is not None
+        rest = self.process.stderr.read()
+        self.process.wait()
+        self._reader.join()
+        return rest.strip().rpartition("\n")[2]
+
+
+def pss_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+def cpu_s(pid: int) -> float:
+    """What all threads of a process had of processors, in user space and in the kernel."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # ended meanwhile
+            total += int((thread / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def bpf_time(pid: int) -> int:
+    """Nanoseconds that all programs a process holds have run; needs `bpf_stats`."""
+    return sum(int(info["run_time_ns"]) for info in _descriptors(pid, "prog_id").values())
+
+
+def map_mb(pid: int) -> float:
+    """Memory of all maps a process holds, as the kernel accounts for it."""
+    maps = _descriptors(pid, "map_id").values()
+    return sum(int(info["memlock"]) for info in maps) / (1 << 20)
+
+
+def _descriptors(pid: int, key: str) -> dict[str, dict[str, str]]:
+    """What /proc says of a process's BPF descriptors, each program and each map once."""
+    found = {}
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with suppress(OSError):
+            lines = dict(
+                line.split(":", 1) for line in info.read_text().splitlines() if ":" in line
+            )
+            # A link names its program, too; only the program itself has a time.
+            if key in lines and ("run_time_ns" in lines or "memlock" in lines):
+                found[lines[key]] = lines
+    return found
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def storm(
+    program: tuple[Path, Path],
+    cgroup: Path | None,
+    execs: int | str,
+    *,
+    long: bool = False,
+    every: int = 0,
+    tag: str = "storm",
+) -> dict[str, Any]:
+    """One worker a processor; `execs` of each, or seconds like "60s". What execstorm.c tells."""
+    extra, size = ("8", "1000") if long else ("0", "0")
+    arguments = [str(CPUS), str(execs), extra, size, str(every), tag, str(program[1])]
+    result: dict[str, Any] = json.loads(run_in(cgroup, [str(program[0]), *arguments]))
+    return result
+
+
+@contextmanager
+def bpf_stats() -> Iterator[None]:
+    before = STATS.read_text()
+    STATS.write_text("1")
+    try:
+        yield
+    finally:
+        STATS.write_text(before)
