@@ -178,6 +178,7 @@ def _start(
         sinks=dispatcher.sink_counters,
         delivery=dispatcher.delivery_counters,
         rules=lambda: reloader.counts,
+        reloads=lambda: {"done": reloader.done, "refused": reloader.failed},
         latency=latency,
         canary=canary,
     )

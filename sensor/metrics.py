@@ -165,6 +165,7 @@ class Collector:
     def _sensor(self) -> Iterator[Any]:
         state = self._state
         yield gauge("rules", "Rules by state", state.rules(), "state")
+        yield counter("reloads", "Reloads that were asked for", state.reloads(), "result")
         yield gauge(
             "blind",
             "1 while an exec of the sensor's own does not come through",

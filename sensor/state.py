@@ -52,6 +52,7 @@ class State:
     sinks: Callable[[], Mapping[str, Mapping[str, Any]]]
     delivery: Callable[[], Mapping[str, Mapping[str, Any]]]
     rules: Callable[[], Mapping[str, int]]
+    reloads: Callable[[], Mapping[str, int]]
     latency: Latency
     canary: Canary
     ready: bool = False

@@ -6,9 +6,8 @@ errors at once, each with the place it came from and the key's path.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -57,6 +56,14 @@ class Effective:
     config: Config
     origins: dict[str, Origin]
     warnings: tuple[str, ...] = ()
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence about a name that is not known: the known one it may stand for."""
+    import difflib  # noqa: PLC0415 - only where something is wrong
+
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def keys(section: type[Section] = Config) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -112,9 +119,7 @@ class Merger:
             where = f"{layer.origin.place}: {'.'.join(path)}"
             kind = known.get(key)
             if kind is None:
-                close = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean `{close[0]}`?" if close else ""
-                self.errors.append(f"{where}: unknown key{hint}")
+                self.errors.append(f"{where}: unknown key{did_you_mean(str(key), known)}")
             elif not _is_section(kind):
                 self._put(layer, path, value, kind, where)
             elif isinstance(value, dict):

@@ -5,13 +5,12 @@ In: variables. Out: a layer for each that names a key, and what is wrong with th
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from sensor.config.merge import Layer, Origin, keys
+from sensor.config.merge import Layer, Origin, did_you_mean, keys
 
 PREFIX = "SENSOR_"
 # Names the file of the configuration; the command line reads it.
@@ -48,7 +47,7 @@ def read_variables(environ: Mapping[str, str]) -> tuple[list[Layer], list[str], 
                 data = {section: data}
             layers.append(Layer(Origin(kind="variable", name=name), data, replaces=True))
         elif "__" in name:
-            errors.append(f"variable {name}: unknown key{_like(name, known)}")
+            errors.append(f"variable {name}: unknown key{did_you_mean(name, known)}")
         else:
             strange.append(name)
     return layers, errors, strange
@@ -56,16 +55,8 @@ def read_variables(environ: Mapping[str, str]) -> tuple[list[Layer], list[str], 
 
 def unknown(name: str) -> str:
     """What to say of a variable that looks like a setting and is none."""
-    return f"variable {name} is no setting and was ignored{_like(name, map(variable, _paths()))}"
-
-
-def _paths() -> Iterator[tuple[str, ...]]:
-    return (path for path, _ in keys())
-
-
-def _like(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else ""
+    known = [variable(path) for path, _ in keys()]
+    return f"variable {name} is no setting and was ignored{did_you_mean(name, known, 0.8)}"
 
 
 def _value(text: str, kind: Any) -> Any:

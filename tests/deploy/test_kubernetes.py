@@ -168,6 +168,7 @@ def state() -> State:
             },
         },
         rules=lambda: {"loaded": 1, "inactive": 0, "failed": 0},
+        reloads=lambda: {"done": 4, "refused": 1},
         latency=Latency(),
         canary=Canary(),
         ready=True,

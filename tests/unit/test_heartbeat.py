@@ -22,6 +22,7 @@ def heartbeat(interval_s: float) -> Heartbeat:
         sinks=lambda: {"stdout": {"delivered": 3, "queued": 2, "last_error": "no"}},
         delivery=dict,
         rules=lambda: {"loaded": 2},
+        reloads=lambda: {"done": 4, "refused": 1},
         latency=Latency(),
         canary=Canary(),
         turned_at=time.monotonic(),

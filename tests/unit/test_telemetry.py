@@ -44,6 +44,7 @@ def state() -> State:
             },
         },
         rules=lambda: {"loaded": 2, "inactive": 1, "failed": 0},
+        reloads=lambda: {"done": 4, "refused": 1},
         latency=Latency(),
         canary=Canary(),
         turned_at=time.monotonic(),
@@ -73,6 +74,7 @@ def test_metrics_say_what_was_counted(server: Server, state: State) -> None:
     assert status == 200
     for line in (
         "sensor_execs_total 10.0",
+        'sensor_reloads_total{result="refused"} 1.0',
         'sensor_losses_total{stage="ring_full"} 2.0',
         'sensor_losses_total{stage="args_lost"} 0.0',
         'sensor_matches_total{rule_id="a-rule"} 13.0',

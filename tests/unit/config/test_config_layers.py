@@ -113,7 +113,7 @@ def test_a_variable_that_may_be_somebody_elses_is_said() -> None:
     effective = effective_config(None, environ={"SENSOR_STRICTT": "1", "SENSOR_PORT": "tcp://x"})
     assert effective.warnings == (
         "variable SENSOR_PORT is no setting and was ignored",
-        "variable SENSOR_STRICTT is no setting and was ignored; did you mean SENSOR_STRICT?",
+        "variable SENSOR_STRICTT is no setting and was ignored; did you mean `SENSOR_STRICT`?",
     )
 
 
