@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv run demo test test-kernels lint checkov tools bench clean packages packages-test tracefs need-root
-.PHONY: test-image test-deb test-fresh vagrant-test vagrant-box image deb wheels packages-deb
+.PHONY: test-kubernetes test-image test-deb test-fresh vagrant-test vagrant-box image deb wheels packages-deb
 
 # Debian's own interpreter, because BCC is Debian's package for it (python3-bpfcc).
 PYTHON := /usr/bin/python3
@@ -50,6 +50,13 @@ test-deb: need-root packages packages-test packages-deb $(VENV)/.installed-dev #
 test-image: need-root packages packages-test $(VENV)/.installed-dev ## build the image, run it as the documentation says (sudo; downloads)
 	@deploy/install-packages.sh tests/deploy/apt-packages.txt
 	@SENSOR_IMAGE=build CI=true $(VENV)/bin/python -m pytest tests/deploy/test_image.py $(ARGS)
+
+KUBERNETES_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sensor-kubernetes
+
+test-kubernetes: need-root packages packages-test $(VENV)/.installed-tools ## deploy/kubernetes on a real node (sudo; downloads, builds Kubernetes once)
+	@deploy/install-packages.sh tests/kubernetes/apt-packages.txt
+	@CI=true SENSOR_KUBERNETES_CACHE='$(KUBERNETES_CACHE)' \
+		$(VENV)/bin/python -m pytest -p no:randomly --verbose --exitfirst tests/kubernetes $(ARGS)
 
 lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell, YAML, Dockerfile
 	$(AS_OWNER) $(VENV)/bin/ruff check .
