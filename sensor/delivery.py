@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sensor.alerts.dispatch import Dispatcher
+from sensor.alerts.redaction.document import Redactor
+from sensor.alerts.redaction.patterns import RedactionRule
 from sensor.alerts.sinks.base import ConfiguredSink
 from sensor.alerts.sinks.protocol import Sink
 from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.alerts.worker import BacklogError
-from sensor.config import Config
+from sensor.config import Config, Redaction
 from sensor.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
@@ -31,6 +33,8 @@ def make_sinks(config: Config) -> list[Sink]:
 
     Raises `ConfigurationError` naming the key.
     """
+    if config.redaction.rules or config.redaction.without:
+        redactor_of(config.redaction).check()
     sinks: list[Sink] = []
     if config.stdout:
         output = config.output or ("text" if sys.stdout.isatty() else "json")
@@ -67,8 +71,9 @@ def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, 
         if isinstance(sink, ConfiguredSink) and (trouble := sink.trouble()):
             _log.error("sink=%s gets no alert yet: %s", sink.name, trouble)
     durable = [sink for sink in sinks if sink.durable]
+    redactor = redactor_of(config.redaction) if config.redaction.enabled else None
     if config.spool.directory is None or not durable:
-        return Dispatcher(sinks, common=common)
+        return Dispatcher(sinks, common=common, redactor=redactor)
     from sensor.alerts.spool import Spool  # noqa: PLC0415 - brings sqlite3
 
     try:
@@ -80,5 +85,14 @@ def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, 
         )
     except BacklogError as exc:
         _log.error("the spool cannot be used, sinks that are down will lose alerts: %s", exc)
-        return Dispatcher(sinks, common=common)
-    return Dispatcher(sinks, spool=spool, common=common)
+        return Dispatcher(sinks, common=common, redactor=redactor)
+    return Dispatcher(sinks, spool=spool, common=common, redactor=redactor)
+
+
+def redactor_of(settings: Redaction) -> Redactor:
+    """What takes secrets out of documents, as it is configured, whether it is enabled or not."""
+    return Redactor(
+        rules=(RedactionRule(rule.kind, rule.pattern) for rule in settings.rules),
+        without=settings.without,
+        keep=settings.keep,
+    )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sensor.alerts.journal import Journal
+    from sensor.alerts.redaction.document import Redactor
     from sensor.alerts.sinks.protocol import Sink
     from sensor.alerts.spool import Spool
     from sensor.alerts.worker import Backoff
@@ -33,7 +34,7 @@ class Dispatcher:
 
     `common` is what every document of this host carries, for the dispatcher's own words. With a
     `spool`, which belongs to the dispatcher from then on, sinks that are durable lose nothing that was
-    submitted, whatever ends the process.
+    submitted, whatever ends the process. With a `redactor` only those sinks see secrets that say so.
     """
 
     def __init__(
@@ -44,10 +45,13 @@ class Dispatcher:
         clock: Callable[[], float] = time.time,
         backoff: Backoff | None = None,
         common: Mapping[str, Any] | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self._clock = clock
         self._common = common
-        self._workers = [Worker(sink, backlog=spool, backoff=backoff) for sink in sinks]
+        self._workers = [
+            Worker(sink, backlog=spool, backoff=backoff, redactor=redactor) for sink in sinks
+        ]
         self._spool = spool
         self._journal: Journal | None = None
         if spool is not None:

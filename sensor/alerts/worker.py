@@ -20,6 +20,7 @@ from sensor.errors import SensorError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sensor.alerts.redaction.document import Redactor
     from sensor.alerts.sinks.protocol import Outgoing, Sink
 
 log = logging.getLogger(__name__)
@@ -70,8 +71,11 @@ class Worker:
         backlog: Backlog | None = None,
         outbox: Outbox | None = None,
         backoff: Backoff | None = None,
+        redactor: Redactor | None = None,
     ) -> None:
         self.sink = sink
+        # A sink that says nothing of it gets no secrets.
+        self._redactor = redactor if getattr(sink, "redact", True) else None
         self.durable = sink.durable and backlog is not None
         self._backlog = backlog if self.durable else None
         self._outbox = outbox or Outbox()
@@ -183,6 +187,8 @@ class Worker:
         False when the sensor ended or the sink closed before that.
         """
         attempt = 0
+        if self._redactor is not None:
+            batch = [item.redacted(self._redactor) for item in batch]
         while batch:
             outcome = self._try(batch)
             if self.closed:

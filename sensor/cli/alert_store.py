@@ -18,6 +18,7 @@ import click
 from sensor.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from sensor.alerts.redaction.document import Redactor
     from sensor.store.store import Store
 
 CONFIGURATION = Path("/etc/sensor/sensor.yaml")
@@ -72,6 +73,15 @@ class StorePlace:
         if self.config_path is not None:
             return self.config_path
         return CONFIGURATION if CONFIGURATION.exists() else None
+
+    def redactor(self) -> Redactor | None:
+        """What takes secrets out of what is shown, as configured; None where that is turned off."""
+        from sensor.config import Redaction, load_config  # noqa: PLC0415 - as above
+        from sensor.delivery import redactor_of  # noqa: PLC0415
+
+        configuration = self.configuration
+        settings = load_config(configuration).redaction if configuration else Redaction()
+        return redactor_of(settings) if settings.enabled else None
 
     def open(self) -> Store:
         """Open it for reading. Raises StoreError, and ConfigurationError."""

@@ -23,6 +23,7 @@ from sensor.store.follow import follow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from sensor.alerts.redaction.document import Redactor
     from sensor.store.records import Similar, Summary, Update
     from sensor.store.store import Store
 
@@ -33,6 +34,9 @@ _FORMAT = click.option(
     type=click.Choice(["auto", "text", "json"]),
     default="auto",
     help="auto: text on a terminal, JSON lines otherwise.",
+)
+_SECRETS = click.option(
+    "--secrets", is_flag=True, help="Also what redaction cuts out of command lines and labels."
 )
 _FILTERS = (
     click.option("--rule", metavar="RULE", help="Of this rule: its id, or a part of its name."),
@@ -75,22 +79,26 @@ def alerts() -> None:
     show_default=True,
     help="How many at most.",
 )
+@_SECRETS
 @_FORMAT
 @store_options
-def list_alerts(store_place: StorePlace, output: str, limit: int, **filters: Any) -> None:
+def list_alerts(
+    store_place: StorePlace, output: str, limit: int, secrets: bool, **filters: Any
+) -> None:
     """List alerts, newest first.
 
     A line has the time, the severity, the beginning of the id, the container, the user, the command
     and the rule. In a pipe each line is the whole alert in JSON.
     """
+    redactor = None if secrets else store_place.redactor()
     with store_place.open() as store:
         where = _filter(store, **filters)
         if _is_json(output):
             for document in store.documents(where, limit=limit):
-                _write(encode(document))
+                _write(encode(_shown(document, redactor)))
             return
         found = store.alerts(where, limit=limit)
-        for line in _table(found, color=_color()):
+        for line in _table(found, redactor, color=_color()):
             click.echo(line)
         total = store.count(where) if len(found) == limit else len(found)
         more = f"; {total - len(found)} more, see --limit" if total > len(found) else ""
@@ -99,17 +107,20 @@ def list_alerts(store_place: StorePlace, output: str, limit: int, **filters: Any
 
 @alerts.command("show")
 @click.argument("alert")
+@_SECRETS
 @_FORMAT
 @store_options
-def show(store_place: StorePlace, alert: str, output: str) -> None:
+def show(store_place: StorePlace, alert: str, output: str, secrets: bool) -> None:
     """Show one alert whole. ALERT is its id, or the beginning of it; `last` is the newest.
 
     On a terminal: what the sensor printed, what became known later, and how often the same was seen.
     In a pipe: the ECS document with its updates applied.
     """
+    redactor = None if secrets else store_place.redactor()
     with store_place.open() as store:
         identifier = _newest(store) if alert == "last" else store.find(alert).id
-        document = store.alert(identifier)
+        whole = store.alert(identifier)
+        document = _shown(whole, redactor)
         if _is_json(output):
             _write(encode(document))
             return
@@ -119,7 +130,7 @@ def show(store_place: StorePlace, alert: str, output: str) -> None:
         for line in _later(store.updates(identifier)):
             click.echo(line)
         if summary.kind != "notice":
-            click.echo(f"  {'seen':11}{_seen(store.similar(document))}")
+            click.echo(f"  {'seen':11}{_seen(store.similar(whole))}")
 
 
 @alerts.command("tail")
@@ -133,13 +144,17 @@ def show(store_place: StorePlace, alert: str, output: str) -> None:
     help="How many of the last ones to begin with.",
 )
 @click.option("--updates", is_flag=True, help="Also alerts of which more became known.")
+@_SECRETS
 @_FORMAT
 @store_options
-def tail(store_place: StorePlace, output: str, lines: int, updates: bool, **filters: Any) -> None:
+def tail(
+    store_place: StorePlace, output: str, lines: int, updates: bool, secrets: bool, **filters: Any
+) -> None:
     """Show the last alerts, and each new one as it comes, until Ctrl-C.
 
     A store that the sensor begins anew is followed.
     """
+    redactor = None if secrets else store_place.redactor()
     as_json, color = _is_json(output), _color()
     try:
         with store_place.open() as store:
@@ -147,17 +162,23 @@ def tail(store_place: StorePlace, output: str, lines: int, updates: bool, **filt
             position = store.position()
             last = store.alerts(where, limit=lines)[::-1] if lines else []
             for each in last:
-                _one(store, each, as_json=as_json, color=color)
+                _one(store, each, redactor, as_json=as_json, color=color)
         for store, new in follow(store_place.path, where, after=position, updates=updates):
             for each in new:
-                _one(store, each, as_json=as_json, color=color)
+                _one(store, each, redactor, as_json=as_json, color=color)
     except KeyboardInterrupt:
         return
 
 
-def _one(store: Store, each: Summary, *, as_json: bool, color: bool) -> None:
+def _shown(document: dict[str, Any], redactor: Redactor | None) -> dict[str, Any]:
+    return document if redactor is None else redactor.document(document)
+
+
+def _one(
+    store: Store, each: Summary, redactor: Redactor | None, *, as_json: bool, color: bool
+) -> None:
     try:
-        document = store.alert(each.id)
+        document = _shown(store.alert(each.id), redactor)
     except AlertNotFoundError:
         return  # it went for want of room since it was listed
     if as_json:
@@ -168,22 +189,22 @@ def _one(store: Store, each: Summary, *, as_json: bool, color: bool) -> None:
 
 def _filter(store: Store, *, severity: str | None, rule: str | None, **given: Any) -> Filter:
     return Filter(
-        rule=None if rule is None else _rule(store, rule),
+        rule=None if rule is None else rule_id(store, rule),
         minimum_severity=SEVERITY_NUMBER[severity] if severity else 0,  # type: ignore[index]
         **given,
     )
 
 
-def _rule(store: Store, wanted: str) -> str:
+def rule_id(store: Store, wanted: str) -> str:
     """The id of the rule that is meant, of those that alerted. Raises ConfigurationError."""
     known = {each.example.rule_id or "": each.example.rule_name or "" for each in store.rules()}
     if wanted in known:
         return wanted
     folded = wanted.casefold()
     found = [
-        rule_id
-        for rule_id, name in known.items()
-        if folded in name.casefold() or rule_id.casefold().startswith(folded)
+        identifier
+        for identifier, name in known.items()
+        if folded in name.casefold() or identifier.casefold().startswith(folded)
     ]
     if len(found) == 1:
         return found[0]
@@ -200,7 +221,7 @@ def _newest(store: Store) -> str:
     raise AlertNotFoundError(f"{store.path}: there is no alert yet")
 
 
-def _table(found: list[Summary], *, color: bool) -> Iterator[str]:
+def _table(found: list[Summary], redactor: Redactor | None, *, color: bool) -> Iterator[str]:
     """A line for each, cut to the terminal's width."""
     if not found:
         return
@@ -211,7 +232,7 @@ def _table(found: list[Summary], *, color: bool) -> Iterator[str]:
             visible(each.id[:_SHORT_ID]),
             visible(each.container_name or (each.container_id or "")[:12] or "-", 24),
             visible(each.user_name or each.user_id or "-", 16),
-            _what(each),
+            _what(each, redactor),
         )
         for each in found
     ]
@@ -228,12 +249,13 @@ def _table(found: list[Summary], *, color: bool) -> Iterator[str]:
         yield line
 
 
-def _what(each: Summary) -> str:
+def _what(each: Summary, redactor: Redactor | None) -> str:
+    command = each.command if redactor is None else redactor.text(each.command)
     times = f" (×{each.execs})" if each.execs > 1 else ""  # noqa: RUF001 - a multiplication sign
     hidden = "hidden: " if each.kind == "hidden" else ""
     rule = f"  {visible(each.rule_name or '', 64)}" if each.kind != "notice" else ""
     # The command is quoted and escaped already, but it comes from a file.
-    return f"{hidden}{visible(each.command, 300)}{times}{rule}"
+    return f"{hidden}{visible(command, 300)}{times}{rule}"
 
 
 def _severity(each: Summary) -> str:

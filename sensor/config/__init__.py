@@ -6,7 +6,17 @@ values came from. Raises `ConfigurationError` that names file and key of everyth
 
 from sensor.config.load import effective_config, load_config
 from sensor.config.merge import Effective, Layer, Origin
-from sensor.config.schema import Alerts, Config, Containers, Kernel, Metrics, Section, Spool, Store
+from sensor.config.schema import (
+    Alerts,
+    Config,
+    Containers,
+    Kernel,
+    Metrics,
+    Redaction,
+    Section,
+    Spool,
+    Store,
+)
 
 __all__ = [
     "Alerts",
@@ -17,6 +27,7 @@ __all__ = [
     "Layer",
     "Metrics",
     "Origin",
+    "Redaction",
     "Section",
     "Spool",
     "Store",

@@ -84,6 +84,25 @@ class Store(Section, frozen=True):
     max_age_s: Annotated[float, msgspec.Meta(ge=60)] = 30 * 86_400.0
 
 
+class RedactionRule(Section, frozen=True):
+    """A kind of secret of your own. `pattern` is for RE2; its group `secret`, or all of it, is cut."""
+
+    kind: Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class Redaction(Section, frozen=True):
+    """Secrets are cut from what leaves for sinks, but not from the local store and the spool.
+
+    `without`: kinds that are not looked for. `keep`: values that are no secrets.
+    """
+
+    enabled: bool = True
+    rules: list[RedactionRule] = []
+    without: list[str] = []
+    keep: list[str] = []
+
+
 class Config(Section, frozen=True):
     """Everything that can be set."""
 
@@ -103,3 +122,4 @@ class Config(Section, frozen=True):
     sinks: list[dict[str, Any]] = []
     spool: Spool = Spool()
     store: Store = Store()
+    redaction: Redaction = Redaction()

@@ -29,6 +29,7 @@ class StoreSink:
 
     durable = True
     rendered = False
+    redact = False  # what an analyst on the machine itself needs whole
     batch_size = 256
 
     def __init__(self, path: Path, *, name: str, max_bytes: int, max_age_s: float) -> None:

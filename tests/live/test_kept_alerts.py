@@ -57,7 +57,7 @@ def test_alerts_are_kept_and_followed_and_outlive_the_sensors_being_killed(
         )
         assert tail.stdout is not None
         try:
-            debian.exec_run(["grep", "aws_access_key_id", marker])
+            debian.exec_run(["grep", "-e", "aws_access_key_id", "-e", "password=hunter2", marker])
             followed = json.loads(tail.stdout.readline())
         finally:
             tail.kill()
@@ -69,6 +69,13 @@ def test_alerts_are_kept_and_followed_and_outlive_the_sensors_being_killed(
         sensor.kill()
         ids = [each["event"]["id"] for each in sensor.alerts_with(marker)]
     assert followed == shown
+    # The words that were searched for stay, the secret does not leave the machine.
+    assert shown["process"]["args"][:4] == [
+        "grep", "-e", "aws_access_key_id", "-e",
+    ]  # fmt: skip
+    assert shown["process"]["args"][4] == "password=[redacted]"
+    assert shown["sensor"]["redacted"]["kinds"] == ["password"]
+    assert "hunter2" not in json.dumps(shown)
     # What was shown and did not reach the store is in the spool: the next run brings it there.
     with Sensor("--config", configuration, environment=engine.environment) as sensor:
         assert sensor.stop() == 0
@@ -76,6 +83,8 @@ def test_alerts_are_kept_and_followed_and_outlive_the_sensors_being_killed(
     found = kept(configuration, "--container", debian.name, "--limit", "1000")
     assert [each["event"]["id"] for each in found if marker in str(each["process"])] == ids[::-1]
     assert len(ids) == 21
+    whole = kept(configuration, "--container", debian.name, "--limit", "1000", "--secrets")
+    assert "password=hunter2" in whole[len(ids) - 1]["process"]["args"]
     files = {file.name: file.stat() for file in folder.iterdir()}
     assert {(each.st_uid, each.st_mode & 0o777) for each in files.values()} == {
         (NOBODY.pw_uid, 0o600)

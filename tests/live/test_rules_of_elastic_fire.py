@@ -180,7 +180,9 @@ def lab(engine: Engine, client: DockerClient, trees: Trees) -> Iterator[Lab]:
             str(FOLDER),
             *sockets,
         ]
-        sensor = stack.enter_context(Sensor(*arguments, environment=engine.environment))
+        # Some commands hold what looks like a credential, and whole argvs are compared here.
+        environment = engine.environment | {"SENSOR_REDACTION__ENABLED": "false"}
+        sensor = stack.enter_context(Sensor(*arguments, environment=environment))
         lab = Lab(sensor, places)
         for place in places.values():
             await_metadata(lab, place)

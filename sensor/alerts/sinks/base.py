@@ -19,6 +19,7 @@ class ConfiguredSink:
         self.batch_size = batch_size
         self._least = options.least
         self._events = options.events
+        self.redact = options.redact
 
     def accepts(self, severity: int, *, is_alert: bool) -> bool:
         """Alerts from the least severity on; events where they are wanted at all."""

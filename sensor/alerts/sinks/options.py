@@ -64,11 +64,15 @@ class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class _Options(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"
 ):
-    """What every sink has: a name for the log and the counters, and the least severity it wants."""
+    """What every sink has: a name for the log and the counters, and the least severity it wants.
+
+    With `redact: false` it gets secrets, too.
+    """
 
     name: _Name | None = None
     minimum_severity: Severity = "low"
     events: bool = False
+    redact: bool = True
 
     @property
     def least(self) -> int:

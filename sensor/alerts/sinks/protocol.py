@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sensor.alerts.encode import encode
 from sensor.errors import SensorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sensor.alerts.redaction.document import Redactor
 
 
 class SinkError(SensorError):
@@ -35,7 +38,15 @@ class Outgoing:
     `payload` is the document as one line of JSON without a line break.
     """
 
-    __slots__ = ("_document", "_submitted", "is_alert", "payload", "severity", "shown")
+    __slots__ = (
+        "_document",
+        "_redacted",
+        "_submitted",
+        "is_alert",
+        "payload",
+        "severity",
+        "shown",
+    )
 
     def __init__(
         self,
@@ -52,6 +63,7 @@ class Outgoing:
         self.shown = False
         self._document: dict[str, Any] | None = None
         self._submitted = submitted
+        self._redacted: Outgoing | None = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -64,6 +76,23 @@ class Outgoing:
     def submitted(self) -> dict[str, Any]:
         """The document as it was submitted, where it still is, with bytes that are no UTF-8."""
         return self.document if self._submitted is None else self._submitted
+
+    def redacted(self, redactor: Redactor) -> Outgoing:
+        """The same without secrets; found out once for all sinks that ask."""
+        if self._redacted is None:
+            document = redactor.document(self.document)
+            if document is self.document:
+                self._redacted = self
+            else:
+                self._redacted = Outgoing(
+                    payload=encode(document),
+                    severity=self.severity,
+                    is_alert=self.is_alert,
+                    submitted=None
+                    if self._submitted is None
+                    else redactor.document(self._submitted),
+                )
+        return self._redacted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

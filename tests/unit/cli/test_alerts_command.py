@@ -140,6 +140,22 @@ def test_nothing_of_an_attackers_steers_the_terminal(writer, path):
         assert "\\x1b" in text
 
 
+def test_secrets_are_shown_only_when_they_are_asked_for(writer, tmp_path, path):
+    write(writer, make_alert(0, "x", "--password=hunter2", "aws_access_key_id"))
+    configuration = tmp_path / "sensor.yaml"
+    configuration.write_text("redaction: {enabled: false}\n")
+
+    for command in (["list"], ["show", "last"]):
+        for output in ("json", "text"):
+            asked = [*command, "--output", output]
+            shown = run(path, *asked).stdout
+            assert "hunter2" not in shown
+            assert "aws_access_key_id" in shown
+            assert "[redacted]" in shown
+            assert "hunter2" in run(path, *asked, "--secrets").stdout
+            assert "hunter2" in run(path, *asked, "--config", str(configuration)).stdout
+
+
 def test_what_is_missing_is_said(tmp_path, path):
     with pytest.raises(SensorError, match="there is no store"):
         run(path, "list")

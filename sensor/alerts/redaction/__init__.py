@@ -1,0 +1,1 @@
+"""Credentials taken out of documents before they leave the machine."""
