@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sensor.alerts.exception_match import images, scripts
 from sensor.alerts.fields import get, text, texts
 from sensor.errors import SensorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _WILDCARD = re.compile(r"[*?]")
 # Labels that say what a container is for, and stay the same when it is made anew.
@@ -48,7 +51,7 @@ def suggest(
         """Add a pattern; a value that would itself be one, as an exact comparison."""
         if not value.isprintable():
             # No file should hold such characters: each is left open, in its place.
-            entry[key] = "".join(each if each.isprintable() else "?" for each in value)
+            entry[key] = plain(value)
         elif _WILDCARD.search(value):
             literal.append((field, value))
         elif value:
@@ -68,7 +71,7 @@ def suggest(
     names = list(images(alert))
     if names:
         # With its tag where there is one: the second name, after the bare one.
-        entry["image"] = names[min(1, len(names) - 1)]
+        entry["image"] = plain(names[min(1, len(names) - 1)])
     namespace = text(alert, "orchestrator.namespace")
     if namespace:
         entry["namespace"] = namespace
@@ -89,6 +92,24 @@ def suggest(
     if literal:
         entry["condition"] = " and ".join(f"{field} == {_quote(each)}" for field, each in literal)
     return entry
+
+
+def written(entries: Sequence[dict[str, Any]]) -> str:
+    """The entries as a file of exceptions; no character of theirs steers a terminal."""
+    import yaml  # noqa: PLC0415 - for commands only
+
+    def dump(*, is_unicode: bool) -> str:
+        return yaml.safe_dump(
+            {"exceptions": list(entries)}, sort_keys=False, allow_unicode=is_unicode, width=100
+        )
+
+    text = dump(is_unicode=True)
+    return text if text.replace("\n", "").isprintable() else dump(is_unicode=False)
+
+
+def plain(value: str) -> str:
+    """The value as a pattern: what would be a wildcard, or no file should hold, is any character."""
+    return "".join("?" if each in "*?" or not each.isprintable() else each for each in value)
 
 
 def _telling(args: list[str]) -> list[str]:

@@ -164,20 +164,16 @@ def suggest(alert: Any, reason: str, owner: str, days: int) -> None:
     The result is for exceptions.d. Read it before it is used: what may vary from one run to the next
     has to be widened by hand. A reason or an owner that is TODO will not load.
     """
-    import yaml  # noqa: PLC0415 - for this command only
-
-    from sensor.alerts.suggest import suggest as propose  # noqa: PLC0415
+    from sensor.alerts.suggest import suggest as propose  # noqa: PLC0415 - for this command only
+    from sensor.alerts.suggest import written  # noqa: PLC0415
 
     document = next(_documents(alert), None)
     if document is None:
         raise SensorError("no document: give an alert as JSON")
     entry = propose(document, now=time.time(), days=days, reason=reason, owner=owner)
-    written = yaml.safe_dump(
-        {"exceptions": [entry]}, sort_keys=False, allow_unicode=True, width=100
-    )
     _verify(entry, document)
     click.echo(f"# {visible(str(document.get('message', '')), 200)}")
-    click.echo(written, nl=False)
+    click.echo(written([entry]), nl=False)
 
 
 def _verify(entry: dict[str, Any], document: dict[str, Any]) -> None:

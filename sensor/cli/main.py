@@ -28,6 +28,7 @@ _COMMANDS = {
     "record": "sensor.cli.record",
     "replay": "sensor.cli.replay",
     "rules": "sensor.cli.rules",
+    "tune": "sensor.cli.tune",
 }
 
 
