@@ -140,7 +140,14 @@ def test_the_list_that_make_deb_installs_from_is_the_build_dependencies() -> Non
 
 def test_bcc_is_debians() -> None:
     control = (DEBIAN / "control").read_text()
-    assert re.search(r"^Depends:\n python3-bpfcc,", control, re.MULTILINE)
+    assert re.search(r"^Depends:\n(?: .+\n)*? python3-bpfcc,", control, re.MULTILINE)
+
+
+def test_the_package_brings_the_program_that_a_reload_runs() -> None:
+    """A minimal Debian has no /bin/kill."""
+    assert "/bin/kill" in service()["ExecReload"]
+    control = (DEBIAN / "control").read_text()
+    assert re.search(r"^Depends:\n(?: .+\n)*? procps,", control, re.MULTILINE)
 
 
 def test_every_metric_and_health_check_of_the_documentation_is_the_codes() -> None:

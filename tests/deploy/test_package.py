@@ -133,6 +133,14 @@ def test_the_service_starts_at_boot_as_a_user_that_exists(installed: BareRoot) -
     assert re.search(rf"^{user}:", (installed.path / "etc/passwd").read_text(), re.MULTILINE)
 
 
+def test_every_program_that_the_unit_runs_is_there(installed: BareRoot) -> None:
+    unit = (installed.path / f"lib/systemd/system/{NAME}.service").read_text()
+    programs = re.findall(r"^Exec\w+=\+?(\S+)", unit, re.MULTILINE)
+    assert "/usr/bin/sensor" in programs
+    missing = [each for each in programs if installed.run("test", "-x", each).returncode != 0]
+    assert missing == []
+
+
 def test_as_the_unit_starts_it_it_alerts_on_an_exec_in_a_container(installed: BareRoot) -> None:
     """The unit's own command line, in the root; this machine's systemd has no part in it."""
     unit = (installed.path / f"lib/systemd/system/{NAME}.service").read_text()
