@@ -144,7 +144,8 @@ def _start(
     common = {"host": host.fields()}
     dispatcher = make_dispatcher(config, sinks, common)
     dispatcher.start()
-    outlet = AlertOutlet(dispatcher, rules.exceptions, *holding(config))
+    rules.exceptions.common = common
+    outlet = AlertOutlet(dispatcher, rules.exceptions, *holding(config, common))
     pipeline = Pipeline(
         decoders=decoders,
         host=host,

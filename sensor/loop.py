@@ -14,7 +14,7 @@ from typing import Any
 
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
-from sensor.alerts.limits import Limiter
+from sensor.alerts.limits import Limit, Limiter
 from sensor.alerts.notice import notice
 from sensor.config import Config
 from sensor.ecs import Document
@@ -167,6 +167,7 @@ class Loop:
         self.pump(0)
         self.probe.set_filter(rules.prefilter.automaton)
         self.pipeline.engine = rules.engine
+        rules.exceptions.succeed(self.outlet.exceptions)
         self.outlet.exceptions = rules.exceptions
         config = rules.config
         self.pipeline.wait_s = config.containers.wait_ms / 1000
@@ -174,7 +175,7 @@ class Loop:
         self.watch.canary_interval_s = config.canary_interval_s
         self.heartbeat.interval_s = config.heartbeat_interval_s
         if _held_by(config) != _held_by(before):
-            self.outlet.replace(*holding(config))
+            self.outlet.replace(*holding(config, self.common))
         _log.warning(
             "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
         )
@@ -223,11 +224,20 @@ class Loop:
         )
 
 
-def _held_by(config: Config) -> tuple[float, bool]:
-    return config.alerts.collapse_window_s, config.alerts.limit
+def _held_by(config: Config) -> tuple[Any, ...]:
+    own = config.alerts
+    return own.collapse_window_s, own.limit, own.max_alerts, own.interval_s, own.limits
 
 
-def holding(config: Config) -> tuple[Collapser, Limiter | None]:
-    """What counts alerts together, and what holds them back."""
-    window, limited = _held_by(config)
-    return Collapser(window=window), Limiter() if limited else None
+def holding(config: Config, common: Mapping[str, Any]) -> tuple[Collapser, Limiter | None]:
+    """What counts alerts together, and what holds them back; `common` is for what it says of that."""
+    own = config.alerts
+    limiter = Limiter(
+        everywhere=Limit(interval=own.interval_s, max_alerts=own.max_alerts),
+        per_rule={
+            each.rule: Limit(interval=each.interval_s, max_alerts=each.max_alerts)
+            for each in own.limits
+        },
+        common=common,
+    )
+    return Collapser(window=own.collapse_window_s), limiter if own.limit else None

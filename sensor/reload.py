@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from sensor.alerts.exceptions import Exceptions, load_exceptions
 from sensor.config import Config
@@ -61,7 +61,13 @@ def load_rule_set(
     wanted = config.builtin_rules or config.rules
     if loaded.errors and (config.strict or (wanted and not loaded.rules)):
         return loaded
-    exceptions = load_exceptions(config.alerts.exceptions, loaded.rules, in_child=True)
+    state = config.alerts.exceptions_state
+    exceptions = load_exceptions(
+        config.alerts.exceptions,
+        loaded.rules,
+        state_path=None if state is None else Path(state),
+        in_child=True,
+    )
     if exceptions.errors:
         if last is not None and not config.strict:
             exceptions, kept = _keep_exceptions(exceptions, last.exceptions)
@@ -113,7 +119,8 @@ def _keep_exceptions(exceptions: Exceptions, last: Exceptions) -> tuple[Exceptio
         and each.id not in ids
     ]
     said = [f"{path}: the exceptions in it stay as they were" for path in sorted(map(str, known))]
-    return Exceptions([*new, *kept], errors=exceptions.errors), said
+    both = Exceptions([*new, *kept], errors=exceptions.errors, state_path=exceptions.state_path)
+    return both, said
 
 
 def _paths(errors: tuple[RuleError, ...]) -> set[PurePath]:

@@ -11,6 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _CHILD_TIMEOUT_S = 60
 _SAVE_INTERVAL = 30.0
+_SAVE_SECONDS = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Exceptions:
     """All exceptions of one configuration; for one thread.
 
     `errors` are the entries that could not be used. `state_path` is where the counts are kept; None
-    keeps them in memory only.
+    keeps them in memory only. `common` is what every document of this host carries.
     """
 
     def __init__(
@@ -97,11 +99,12 @@ class Exceptions:
         self.errors = tuple(errors)
         self._all = tuple(exemptions)
         self._by_rule: dict[str, tuple[Exemption, ...]] = {}
-        self._state_path = state_path
-        self._common = common
+        self.state_path = state_path
+        self.common = common
         self._told: set[str] = set()
         self._changed = False
         self._next_save = 0.0
+        self._saving: threading.Thread | None = None
         if state_path is not None:
             self._restore(state_path)
 
@@ -142,10 +145,17 @@ class Exceptions:
         """Give a notice for each exception whose time is over, once; keep the counts now and then."""
         if self._changed and now >= self._next_save:
             self._next_save = now + _SAVE_INTERVAL
-            self.save()
+            if self._saving is None or not self._saving.is_alive():
+                # A disk that does not answer must not hold up detection.
+                self._saving = threading.Thread(
+                    target=self._write, args=(self._encoded(),), name="exceptions", daemon=True
+                )
+                self._saving.start()
         notices = []
         for each in self._all:
-            if each.expired(now) and each.id not in self._told:
+            if not each.expired(now):
+                self._told.discard(each.id)
+            elif each.id not in self._told:
                 self._told.add(each.id)
                 own = each.read.text
                 notices.append(
@@ -156,10 +166,22 @@ class Exceptions:
                         severity="low",
                         time=now,
                         details={"id": each.id, "owner": own.owner, "expires": own.expires},
-                        common=self._common,
+                        common=self.common,
                     )
                 )
         return notices
+
+    def succeed(self, before: Exceptions) -> None:
+        """Takes the place of those that were in force: counts go on, nothing is told twice."""
+        self.common = before.common
+        self._told |= before._told
+        self._changed = True
+        tallies = before.counters()
+        for each in self._all:
+            tally = tallies.get(each.id)
+            if tally is not None and tally is not each.tally:
+                each.tally.hidden, each.tally.last = tally.hidden, tally.last
+                each.tally.rules = dict(tally.rules)
 
     def _restore(self, path: Path) -> None:
         """Go on counting where an earlier run of the sensor ended."""
@@ -180,20 +202,30 @@ class Exceptions:
         return {each.id: each.tally for each in self._all}
 
     def save(self) -> None:
-        """Write the counts to their file. A file that cannot be written is logged, not raised."""
+        """Write the counts to their file, for the sensor's end. A failure is logged, not raised."""
+        if self._saving is not None:
+            self._saving.join(_SAVE_SECONDS)
+            if self._saving.is_alive():
+                log.warning("path=%s counts of exceptions not kept: no answer", self.state_path)
+                return
+        self._write(self._encoded())
+
+    def _encoded(self) -> bytes:
         self._changed = False
-        if self._state_path is None:
+        return msgspec.json.encode({"version": 1, "exceptions": self.counters()})
+
+    def _write(self, state: bytes) -> None:
+        if self.state_path is None:
             return
-        state = {"version": 1, "exceptions": self.counters()}
-        beside = self._state_path.with_name(f".{self._state_path.name}.new")
+        beside = self.state_path.with_name(f".{self.state_path.name}.new")
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
             with os.fdopen(descriptor, "wb") as stream:
-                stream.write(msgspec.json.encode(state))
-            beside.replace(self._state_path)
+                stream.write(state)
+            beside.replace(self.state_path)
         except OSError as error:
             log.warning(
-                "path=%s counts of exceptions not kept: %s", self._state_path, error.strerror
+                "path=%s counts of exceptions not kept: %s", self.state_path, error.strerror
             )
 
 

@@ -23,6 +23,9 @@ LIVE = frozenset(
         "containers.cluster_name",
         "containers.wait_ms",
         "alerts.limit",
+        "alerts.max_alerts",
+        "alerts.interval_s",
+        "alerts.limits",
         "alerts.collapse_window_s",
         "alerts.exceptions",
     }

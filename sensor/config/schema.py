@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,17 +38,30 @@ class Containers(Section, frozen=True):
     wait_ms: Annotated[int, msgspec.Meta(ge=0, le=60_000)] = 250
 
 
+class RuleLimit(Section, frozen=True):
+    """One rule's limit, by its id; null leaves what holds for all."""
+
+    rule: str
+    max_alerts: NotNegative | None = None
+    interval_s: Seconds | None = None
+
+
 class Alerts(Section, frozen=True):
     """What becomes of matches.
 
-    `limit`: each rule's own interval and maximum hold. `collapse_window_s`: the repetitions of one
-    action within this time are counted into its first alert; 0 sends each. `exceptions`: files, or
-    folders of them.
+    `limit`: rules have an interval and a maximum. `max_alerts` and `interval_s` set them for all, null
+    leaves them to each rule; `limits` set those of single rules. `collapse_window_s`: the repetitions of
+    one action within this time are counted into its first alert; 0 sends each. `exceptions`: files, or
+    folders of them; `exceptions_state`: where it is kept what each hid.
     """
 
     limit: bool = True
+    max_alerts: NotNegative | None = None
+    interval_s: Seconds | None = None
+    limits: list[RuleLimit] = []
     collapse_window_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60
     exceptions: list[str] = []
+    exceptions_state: str | None = None
 
 
 class Metrics(Section, frozen=True):

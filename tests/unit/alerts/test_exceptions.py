@@ -17,6 +17,7 @@ from sensor.errors import Location, RuleError
 from sensor.rules.rule import RawException
 
 NOW = datetime.fromisoformat("2026-08-21T12:00:00+00:00").timestamp()  # a Friday
+LATE = datetime.fromisoformat("2027-01-01T00:00:00+00:00").timestamp()
 
 ENTRY = """\
 exceptions:
@@ -322,7 +323,7 @@ def test_counts_are_kept_over_a_restart(load, document, rule, tmp_path):
     path = tmp_path / "state.json"
     first = load(state_path=path)
     first.find(document(), rule(), NOW)
-    first.tick(NOW)
+    first.save()
     second = load(state_path=path)
     second.find(document(), rule(), NOW + 60)
     second.save()
@@ -344,7 +345,7 @@ def test_counts_that_cannot_be_written_are_no_error(load, document, rule, tmp_pa
     exceptions = load(state_path=tmp_path / "none" / "state.json")
     exceptions.find(document(), rule(), NOW)
 
-    exceptions.tick(NOW)
+    exceptions.save()
 
     assert "not kept" in caplog.text
 
@@ -396,3 +397,25 @@ def test_any_file_is_read_or_refused(tmp_path_factory, text):
     path.write_text(text)
 
     load_exceptions([path])
+
+
+def test_a_reload_goes_on_counting_and_tells_nothing_twice(load, document, rule):
+    first, second = load(common={"host": {"name": "h"}}), load()
+    first.find(document(), rule(), NOW)
+    assert len(first.tick(LATE)) == len(list(first))
+
+    second.succeed(first)
+    second.find(document(), rule(), NOW)
+
+    assert second.counters()["nightly-audit"].hidden == 2
+    assert second.counters()["nightly-audit"].rules == {rule().id: 2}
+    assert first.counters()["nightly-audit"].hidden == 1
+    assert second.tick(LATE + 1) == []
+    assert second.common == {"host": {"name": "h"}}
+
+
+def test_one_that_was_prolonged_is_told_again_when_it_expires_again(load):
+    exceptions = load()
+    assert exceptions.tick(LATE) != []
+    assert exceptions.tick(NOW) == []
+    assert exceptions.tick(LATE) != []
