@@ -126,6 +126,15 @@ class Collector:
             values = {sink: numbers.get(key, 0) for sink, numbers in sinks.items()}
             yield kind(name, text, values, "sink")
 
+        for numbers in sinks.values():
+            if own := numbers.get("own"):
+                yield counter(
+                    "store_alerts",
+                    "Alerts in the local store: written, updated, gone for want of room or of age",
+                    own,
+                    "result",
+                )
+
     def _delivery(self) -> Iterator[Any]:
         delivery = self._state.delivery()
         yield counter(

@@ -113,6 +113,8 @@ def _proposal(
 
     if covered(example, recurrence.last):
         return result(None, "an exception that is in force hides it by now")
+    if text(example, "container.id") and not text(example, "container.image.name"):
+        return result(None, "its container's image is not known: any other could say the same")
     people = sum(get(document, "process.interactive") is True for document in sample)
     if people:
         return result(None, f"{people} of {len(sample)} were typed at a terminal: look at them")

@@ -128,11 +128,15 @@ class Worker:
         return not self._thread.is_alive()
 
     def counters(self) -> dict[str, Any]:
-        """What happened so far; counts are of documents, `retries` and `errors` of calls."""
+        """What happened so far; counts are of documents, `retries` and `errors` of calls.
+
+        `own` is what the sink itself counts.
+        """
         since = self._failing_since
         # What a sink counts itself, if it does: a store, what went for want of room.
         own: dict[str, int] = getattr(self.sink, "counters", dict)()
-        return own | {
+        return {
+            "own": own,
             "delivered": self.delivered,
             "refused": self.refused,
             "dropped": self.dropped,

@@ -30,7 +30,8 @@ def state() -> State:
         hidden=lambda: {("a-rule", "audit"): 2},
         resolutions=lambda: {"docker.lookup.found": 4, "pending": 1, "store.containers": 5},
         sinks=lambda: {
-            "stdout": {"delivered": 3, "queued": 2, "closed": False, "failing_seconds": 1.5}
+            "stdout": {"delivered": 3, "queued": 2, "closed": False, "failing_seconds": 1.5},
+            "store": {"delivered": 9, "own": {"written": 8, "evicted": 4}},
         },
         delivery=lambda: {
             "lost": {"stdout": 0, "spool": 6},
@@ -88,6 +89,7 @@ def test_metrics_say_what_was_counted(server: Server, state: State) -> None:
         'sensor_sink_documents_total{result="delivered",sink="stdout"} 3.0',
         'sensor_sink_queue_documents{sink="stdout"} 2.0',
         'sensor_sink_failing_seconds{sink="stdout"} 1.5',
+        'sensor_store_alerts_total{result="evicted"} 4.0',
         'sensor_delivery_losses_total{stage="spool"} 6.0',
         "sensor_journal_queue_documents 3.0",
         'sensor_journal_documents_total{result="unspooled"} 2.0',

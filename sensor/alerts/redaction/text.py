@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, Final
 
 from sensor.alerts.encode import well_formed
@@ -58,21 +59,22 @@ class TextRedactor:
         def compiled(pattern: str) -> Any:
             return re2.compile(pattern.encode(), options)
 
-        self._rules = [
-            (rule.kind, compiled(rule.pattern)) for rule in RULES if self.wants(rule.kind)
-        ]
-        patterns = [rule.pattern for rule in RULES if self.wants(rule.kind)]
+        # One by one they are needed where there is something to cut, which is seldom.
+        self._compile = cache(compiled)
+        self._rules = [(rule.kind, rule.pattern) for rule in RULES if self.wants(rule.kind)]
         for index, rule in enumerate(rules):
             try:
-                self._rules.append((rule.kind, compiled(rule.pattern)))
+                self._compile(rule.pattern)
             except re2.error as error:
                 reason = error.args[0] if error.args else ""
                 reason = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
                 raise ConfigurationError(
                     f"redaction.rules[{index}].pattern: no pattern of RE2: {reason}"
                 ) from error
-            patterns.append(rule.pattern)
-        self._any = compiled("|".join(f"(?:{_GROUP.sub('(?:', pattern)})" for pattern in patterns))
+            self._rules.append((rule.kind, rule.pattern))
+        self._any = compiled(
+            "|".join(f"(?:{_GROUP.sub('(?:', pattern)})" for _, pattern in self._rules)
+        )
 
     def wants(self, kind: str | None) -> bool:
         """Whether this kind of secret is to be cut."""
@@ -96,7 +98,7 @@ class TextRedactor:
 
     def _spans(self, data: bytes) -> Iterator[Span]:
         for kind, pattern in self._rules:
-            for number, match in enumerate(pattern.finditer(data)):
+            for number, match in enumerate(self._compile(pattern).finditer(data)):
                 if number == _MATCHES_MAX:
                     # More secrets than any text has: somebody wants this to take long.
                     yield match.start(), len(data), kind

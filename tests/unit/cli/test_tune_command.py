@@ -148,6 +148,13 @@ def test_what_was_typed_at_a_terminal_is_never_proposed(writer, configuration):
     assert run(configuration).stdout == ""
 
 
+def test_where_the_container_is_known_by_its_id_alone_nothing_is_proposed(writer, configuration):
+    write(writer, *(nightly(number, container={"id": "63ab" * 16}) for number in range(8)))
+
+    assert "container's image is not known" in run(configuration, "--output", "text").stdout
+    assert run(configuration).stdout == ""
+
+
 def test_what_is_rare_is_not_proposed(writer, configuration):
     write(writer, *(nightly(number) for number in range(4)))
 

@@ -300,7 +300,7 @@ def test_as_a_sink_it_has_what_the_dispatcher_was_given(path):
 
     with Store.open(path) as store:
         assert store.count() == 50
-    assert sink.counters()["written"] == 50
+    assert dispatcher.counters()["sinks"]["store"]["own"]["written"] == 50
 
 
 def test_with_a_spool_what_a_full_disk_refused_arrives_later(tmp_path, path, monkeypatch):
