@@ -159,6 +159,26 @@ def recent_activity(execs: tuple[RecentExec, ...], host: Host) -> list[Document]
     ]
 
 
+def ancestry(event: ExecEvent, host: Host) -> list[Document]:
+    """The process's known ancestors, parent first, for `sensor.ancestors` of an alert.
+
+    `in_container` is left out where the namespaces cannot tell, as in a container that has the host's.
+    """
+    own, namespaces = event.process, event.namespaces
+    blocks = []
+    for ancestor in event.ancestors:
+        block = _process(ancestor, host, own)
+        del block["same_as_process"]
+        if ancestor.args_truncated:
+            block["args_truncated"] = True
+        if namespaces is not None and not (namespaces.pid_is_host and namespaces.mnt_is_host):
+            block["in_container"] = (
+                not namespaces.pid_is_host and ancestor.pid_ns == own.pid_ns
+            ) or (not namespaces.mnt_is_host and ancestor.mnt_ns == own.mnt_ns)
+        blocks.append(block)
+    return blocks
+
+
 def matching_view(document: Document) -> Document:
     """The document as rules see it: `process.name` with all names the process answers to.
 

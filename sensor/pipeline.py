@@ -19,7 +19,14 @@ from sensor.containers.entry import entered_by_exec
 from sensor.containers.fields import container_fields
 from sensor.containers.identity import Identity, confirm, resolve_identity
 from sensor.containers.resolver import Resolution, Resolver
-from sensor.ecs import Document, Host, event_document, matching_view, recent_activity
+from sensor.ecs import (
+    Document,
+    Host,
+    ancestry,
+    event_document,
+    matching_view,
+    recent_activity,
+)
 from sensor.errors import DecodeError
 from sensor.event import ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
@@ -219,9 +226,11 @@ class Pipeline:
                 self.outlet.update(unfinished.alert, unfinished.rule, place)
 
     def _with_past(self, document: Document, event: ExecEvent) -> Document:
-        """The document with what its cgroup did just before, once an alert wants it."""
+        """The document with its ancestors and what its cgroup did before, once an alert wants it."""
         cgroup_id = event.process.cgroup_id
         ours = document["sensor"]
+        if event.ancestors and "ancestors" not in ours:
+            ours["ancestors"] = ancestry(event, self.host)
         if self.recorder is not None and cgroup_id is not None and "recent_activity" not in ours:
             before_ns = event.time_ns - self.host.realtime_offset_ns
             ours["recent_activity"] = recent_activity(

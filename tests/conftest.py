@@ -1,8 +1,8 @@
 """What every test run shares: a test that did not run is never quiet about it.
 
 On a developer's machine a test that cannot run here is skipped and listed, with its reason, at the end
-of the run. Where `CI` is set, a `live` test that cannot run fails: a green run there means that the
-kernel and the container engine were really tested.
+of the run. Where `CI` is set, a `live` or `browser` test that cannot run fails: a green run there means
+that the kernel, the container engine and the pages were really tested.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def pytest_runtest_makereport(
         and report.skipped
         and call.excinfo is not None
         and not hasattr(report, "wasxfail")
-        and item.get_closest_marker("live") is not None
+        and any(map(item.get_closest_marker, ("live", "browser")))
         and item.get_closest_marker("shared") is None
     ):
         report.outcome = "failed"
-        report.longrepr = f"a live test must run where CI is set, but: {call.excinfo.value}"
+        report.longrepr = f"this test must run where CI is set, but: {call.excinfo.value}"
     return report
 
 

@@ -28,6 +28,7 @@ _COMMANDS = {
     "record": "sensor.cli.record",
     "replay": "sensor.cli.replay",
     "rules": "sensor.cli.rules",
+    "triage": "sensor.cli.triage",
     "tune": "sensor.cli.tune",
 }
 

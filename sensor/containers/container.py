@@ -45,6 +45,7 @@ class Container:
     labels_dropped: int = 0
     created: str | None = None
     started: str | None = None
+    restarts: int | None = None
     privileged: bool | None = None
     ip: str | None = None
     command: tuple[str, ...] | None = None

@@ -113,6 +113,7 @@ class Inspected(_Answer):
     host_config: _HostConfig | None = None
     mounts: list[_Mount] | None = None
     network_settings: _Networks | None = None
+    restart_count: int | None = None
 
 
 class Listed(_Answer):
@@ -181,6 +182,7 @@ def inspected(answer: Inspected, image: Image | None, *, source: str, runtime: s
         labels_dropped=dropped,
         created=timestamp(answer.created),
         started=timestamp(state.started_at),
+        restarts=answer.restart_count,
         privileged=host.privileged,
         ip=_address(answer.network_settings),
         command=bounded_list([answer.path, *(answer.args or ())] if answer.path else ()),

@@ -93,6 +93,7 @@ def _metadata(container: Container) -> Document:
     return {
         "name": container.name,
         "created": container.created,
+        "restart_count": container.restarts,
         "image": _image(container),
         "labels": dict(container.labels or {}),
         "command": list(container.command or ()),

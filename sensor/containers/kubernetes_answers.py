@@ -84,6 +84,7 @@ class _ContainerStatus(_Camel):
     image_id: str = msgspec.field(default="", name="imageID")
     container_id: str = msgspec.field(default="", name="containerID")
     state: _StateOf | None = None
+    restart_count: int | None = None
 
 
 class _Status(_Camel):
@@ -156,6 +157,7 @@ def containers_of(
                     image_name=name,
                     image_tag=tag,
                     image_digest=digest or bounded_text(status.image_id.partition("@")[2], 256),
+                    restarts=status.restart_count,
                     privileged=bool(context.privileged) if context else None,
                     cap_add=bounded_list(added or ()) if context else None,
                     network_mode="host" if spec.host_network else "pod",

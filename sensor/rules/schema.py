@@ -163,6 +163,7 @@ _FIELDS: tuple[tuple[str, str, str, str, str], ...] = (
     ("container.outer.security_context.privileged", "boolean", _CONTAINER, "true", "it is so"),
     ("container.name", "keyword", _CONTAINER, "web", "name of the container"),
     ("container.created", "date", _CONTAINER, "2026-01-01T11:00:00Z", "creation of the container"),
+    ("container.restart_count", "long", _CONTAINER, "0", "times the engine started it again"),
     ("container.image.name", "keyword", _CONTAINER, "docker.io/library/nginx", "image"),
     ("container.image.tag", "keyword", _CONTAINER, '["1.27"]', "tags of the image"),
     ("container.image.hash.all", "keyword", _CONTAINER, '["sha256:…"]', "digests of the image"),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from events import HOST, exec_event, process
 
-from sensor.ecs import event_document, matching_view, timestamp
+from sensor.ecs import ancestry, event_document, matching_view, timestamp
+from sensor.event import Namespaces
 
 CONTAINER: dict[str, Any] = {"container": {"id": "abc"}}
 
@@ -131,3 +132,31 @@ def test_a_foreign_document_is_viewed_as_it_is(odd: dict[str, Any]) -> None:
 
 def test_time_has_microseconds_and_is_utc() -> None:
     assert timestamp(1_000) == "1970-01-01T00:00:00.000001Z"
+
+
+def test_ancestors_say_on_which_side_of_the_containers_border_they_are() -> None:
+    subject = process(pid_ns=5, mnt_ns=6)
+    shell = process(pid=90, name="bash", pid_ns=5, mnt_ns=6, args=("bash",), args_truncated=True)
+    shim = process(pid=50, name="containerd-shim", pid_ns=1, mnt_ns=2)
+    blocks = ancestry(exec_event(subject, ancestors=(shell, shim)), HOST)
+
+    assert [(each["name"], each["in_container"]) for each in blocks] == [
+        ("bash", True),
+        ("containerd-shim", False),
+    ]
+    assert [each.get("args_truncated") for each in blocks] == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("pid_is_host", "mnt_is_host", "inside"),
+    [(True, False, True), (False, True, True), (True, True, None)],
+)
+def test_with_namespaces_of_the_hosts_the_others_tell(
+    pid_is_host: bool, mnt_is_host: bool, inside: bool | None
+) -> None:
+    """A process that is the container's own, in a container with some of the host's namespaces."""
+    own = Namespaces(pid=5, mnt=6, pid_is_host=pid_is_host, mnt_is_host=mnt_is_host)
+    subject, shell = process(pid_ns=5, mnt_ns=6), process(pid=90, pid_ns=5, mnt_ns=6)
+    [block] = ancestry(exec_event(subject, ancestors=(shell,), namespaces=own), HOST)
+
+    assert block.get("in_container") is inside

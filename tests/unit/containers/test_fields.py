@@ -23,6 +23,7 @@ WHOLE = Container(
     image_id="sha256:i",
     labels={"team": "blue"},
     created="2026-01-01T00:00:00.000Z",
+    restarts=0,
     privileged=False,
     ip="172.17.0.2",
     command=("sleep", "60"),
@@ -43,6 +44,7 @@ def test_a_resolved_container() -> None:
             "runtime": "docker",
             "name": "web",
             "created": "2026-01-01T00:00:00.000Z",
+            "restart_count": 0,
             "image": {
                 "name": "registry:5000/web",
                 "tag": ["1.2"],

@@ -53,6 +53,7 @@ def pod(*ids: str, state: str = "running", **metadata: Any) -> dict[str, Any]:
                     "imageID": "docker.io/library/web@sha256:d",
                     "containerID": f"containerd://{container_id}",
                     "state": {state: {}},
+                    "restartCount": 2,
                 }
                 for container_id in ids
             ],
@@ -128,6 +129,7 @@ def test_a_pod_s_containers_are_known_with_their_workload(
             image_name="docker.io/library/web",
             image_tag="1.2",
             image_digest="sha256:d",
+            restarts=2,
             privileged=True,
             cap_add=("SYS_ADMIN",),
             network_mode="pod",
