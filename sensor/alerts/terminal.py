@@ -26,6 +26,7 @@ _LEAST_WIDTH = 40
 _VALUE = 512
 _LABELS_SHOWN = 8
 _SEQUENCE_SHOWN = 8
+_RECENT_SHOWN = 3
 
 
 def terminal_width(default: int = 100) -> int:
@@ -75,11 +76,23 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "user", user
     if collapsed := get(document, "sensor.collapsed"):
         yield "seen", _collapsed(collapsed)
+    else:
+        yield from _recent(document)
     for step in (get(document, "sensor.sequence") or [])[:_SEQUENCE_SHOWN]:
         yield "step", visible(text(step, "process.command_line"), _VALUE)
     if truncated := _truncated(document):
         yield "note", truncated
     yield "alert", visible(text(document, "event.id"), _VALUE)
+
+
+def _recent(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The last execs of the container before this one; an update does not repeat them."""
+    recent = get(document, "sensor.recent_activity")
+    entries = recent[-_RECENT_SHOWN:] if isinstance(recent, list) else []
+    for number_of_line, each in enumerate(entries):
+        time = text(each, "@timestamp").partition("T")[2][:8]
+        command = command_line(texts(each, "process.args"), _VALUE // 4)
+        yield "" if number_of_line else "before", f"{visible(time, 16)}  {command}"
 
 
 def _process(document: dict[str, Any]) -> str:

@@ -29,6 +29,40 @@ def test_block_of_an_alert(alert):
     )
 
 
+def recent(*commands):
+    return [
+        {"@timestamp": f"2026-08-21T11:59:{number:02}.5Z", "process": {"args": list(args)}}
+        for number, args in enumerate(commands)
+    ]
+
+
+def test_what_the_container_did_just_before_is_a_few_lines(alert):
+    document = alert()
+    commands = [["id"], ["ls", "/srv"], ["cat", "a\nb\x1b[2J"], ["sh", "-c", "x" * 10_000]]
+    document["sensor"]["recent_activity"] = recent(*commands)
+
+    block = render(document, color=False, width=300)
+
+    assert (
+        "  user       root (0)\n"
+        "  before     11:59:01  ls /srv\n"
+        "             11:59:02  cat $'a\\nb\\x1b[2J'\n"
+        "             11:59:03  sh -c "
+    ) in block
+    assert len(block) < 1500
+
+
+def test_an_update_says_how_often_and_does_not_repeat_what_was_before(alert):
+    document = alert()
+    document["sensor"]["recent_activity"] = recent(["id"])
+    document["sensor"]["collapsed"] = {"count": 3, "first": "a", "last": "b"}
+
+    block = render(document, color=False, width=100)
+
+    assert "  seen       3 times from a to b\n" in block
+    assert "before" not in block
+
+
 def test_colour_changes_nothing_but_colour(alert):
     plain = render(alert(), color=False, width=80)
     coloured = render(alert(), color=True, width=80)
@@ -84,6 +118,7 @@ def test_no_character_of_an_attackers_steers_the_terminal(document, rule, one, t
     }
     event["container"] |= {"name": one, "image": {"name": two, "tag": [one]}, "labels": {one: two}}
     event["user"] = {"id": one, "name": two}
+    event["sensor"] |= {"recent_activity": recent([one, two])}
 
     block = render(alert_document((event,), rule(name=one)), color=True, width=width)
 
