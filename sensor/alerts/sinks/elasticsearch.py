@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sensor.alerts.escape import visible
-from sensor.alerts.fields import text
+from sensor.alerts.escape import elide, visible
+from sensor.alerts.fields import get, text
 from sensor.alerts.sinks.base import ConfiguredSink
 from sensor.alerts.sinks.protocol import Outcome, Outgoing, SinkError
 from sensor.alerts.sinks.tls import check_files
@@ -33,6 +33,7 @@ _MAX_BYTES = 8 << 20
 # Values are an attacker's: one over 32 KB in an index would have the whole document refused.
 _KEYWORD = {"type": "keyword", "ignore_above": 1024}
 _FLATTENED = {"type": "flattened", "ignore_above": 1024}
+_LONGEST_NAME = 1024
 
 
 def template(dataset: str) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class ElasticsearchSink(ConfiguredSink):
                 "dataset": dataset,
                 "namespace": self._options.namespace,
             }
-            operations.append(document | {"data_stream": data_stream})
+            operations.append(_acceptable(document) | {"data_stream": data_stream})
         return operations
 
     def _install(self) -> None:
@@ -161,6 +162,24 @@ class ElasticsearchSink(ConfiguredSink):
                 name=f"logs-{dataset}", **_arguments(template(dataset))
             )
         self._installed = True
+
+
+def _acceptable(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with labels' names that a flattened field takes: short, and without a NUL.
+
+    Of any other the server would refuse the whole document, and `ignore_above` is for values alone.
+    """
+    labels = get(document, "container.labels")
+    if not isinstance(labels, dict) or all(map(_is_acceptable, labels)):
+        return document
+    named = {
+        elide(key, _LONGEST_NAME).replace("\0", "\\x00"): value for key, value in labels.items()
+    }
+    return document | {"container": document["container"] | {"labels": named}}
+
+
+def _is_acceptable(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and "\0" not in name
 
 
 def _arguments(body: dict[str, Any]) -> dict[str, Any]:
