@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sensor.store.store import Store
 
 _SHORT_ID = 10
+_RULE_WIDTH = 32
 _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bright_red"}
 _FORMAT = click.option(
     "--output",
@@ -87,8 +88,8 @@ def list_alerts(
 ) -> None:
     """List alerts, newest first.
 
-    A line has the time, the severity, the beginning of the id, the container, the user, the command
-    and the rule. In a pipe each line is the whole alert in JSON.
+    A line has the time, the severity, the beginning of the id, the container, the user, the rule and
+    the command. In a pipe each line is the whole alert in JSON.
     """
     redactor = None if secrets else store_place.redactor()
     with store_place.open() as store:
@@ -232,11 +233,12 @@ def _table(found: list[Summary], redactor: Redactor | None, *, color: bool) -> I
             visible(each.id[:_SHORT_ID]),
             visible(each.container_name or (each.container_id or "")[:12] or "-", 24),
             visible(each.user_name or each.user_id or "-", 16),
+            _short(visible(each.rule_name or each.rule_id or "-", 128), _RULE_WIDTH),
             _what(each, redactor),
         )
         for each in found
     ]
-    header = ("TIME", "SEVERITY", "ID", "CONTAINER", "USER", "COMMAND, RULE")
+    header = ("TIME", "SEVERITY", "ID", "CONTAINER", "USER", "RULE", "COMMAND")
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)][:-1]
     width = terminal_width()
     for row in (header, *rows):
@@ -253,9 +255,12 @@ def _what(each: Summary, redactor: Redactor | None) -> str:
     command = each.command if redactor is None else redactor.text(each.command)
     times = f" (×{each.execs})" if each.execs > 1 else ""  # noqa: RUF001 - a multiplication sign
     hidden = "hidden: " if each.kind == "hidden" else ""
-    rule = f"  {visible(each.rule_name or '', 64)}" if each.kind != "notice" else ""
     # The command is quoted and escaped already, but it comes from a file.
-    return f"{hidden}{visible(command, 300)}{times}{rule}"
+    return f"{hidden}{visible(command, 300)}{times}"
+
+
+def _short(value: str, width: int) -> str:
+    return value if len(value) <= width else f"{value[: width - 1]}…"
 
 
 def _severity(each: Summary) -> str:

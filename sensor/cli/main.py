@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import platform
 import sys
 
@@ -113,6 +114,10 @@ def main() -> None:
         exc.show()
         sys.exit(2)
     except click.Abort:
+        sys.exit(1)
+    except BrokenPipeError:
+        # Whoever read has seen enough; what is still in buffers must not be complained about.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except ConfigurationError as exc:
         click.echo(f"error: {exc}", err=True)

@@ -15,15 +15,23 @@ from typing import Final, Literal
 from sensor.alerts.redaction.names import CUT, is_secret, kind_of_name
 from sensor.alerts.redaction.text import TextRedactor
 
-# How an option of one program gives a password: behind it, or as the second half of user:password.
-_How = Literal["next", "attached", "pair"]
+# How an option of one program gives a password: behind it, as the second half of user:password, or as
+# NAME=VALUE, without which it names a file.
+_How = Literal["next", "attached", "pair", "cookie"]
 
 _OPTION = re.compile(r"(-{0,2})([A-Za-z][A-Za-z0-9_.-]{0,127})(?:=(.*))?", re.DOTALL)
 _MYSQL: Final[dict[str, _How]] = {"-p": "attached"}
 _NEXT_P: Final[dict[str, _How]] = {"-p": "next"}
 _LDAP: Final[dict[str, _How]] = {"-w": "next"}
 _TOOLS: Final[dict[str, dict[str, _How]]] = {
-    "curl": {"-u": "pair", "--user": "pair", "-U": "pair", "--proxy-user": "pair", "-b": "next"},
+    "curl": {
+        "-u": "pair",
+        "--user": "pair",
+        "-U": "pair",
+        "--proxy-user": "pair",
+        "-b": "cookie",
+        "--cookie": "cookie",
+    },
     "sshpass": {"-p": "next"},
     "redis-cli": {"-a": "next"},
     "skopeo": {"--creds": "pair", "--src-creds": "pair", "--dest-creds": "pair"},
@@ -95,6 +103,9 @@ def _by_tool(
     how = options.get(argument)
     if how == "next":
         yield index + 1, "password", 0
+    elif how == "cookie":
+        if "=" in following:
+            yield index + 1, "cookie", 0
     elif how == "pair":
         if match := _PAIR.fullmatch(following):
             yield index + 1, "password", match.start(2)

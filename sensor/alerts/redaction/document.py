@@ -101,9 +101,12 @@ class Redactor:
                 message = message.replace(
                     command_of(document, _MESSAGE), command_of(result, _MESSAGE)
                 )
-            result["message"] = walk.texts.text(message, Counter())
+            in_message: Counter[str] = Counter()
+            result["message"] = walk.texts.text(message, in_message)
+            # It repeats what stands elsewhere, but for the sensor's own words.
+            walk.found = walk.found or in_message
         if not walk.found:
-            return document if result.get("message") == document.get("message") else result
+            return document
         ours = dict(result.get("sensor") or {})
         ours["redacted"] = {"count": walk.found.total(), "kinds": sorted(walk.found)}
         if "args_base64" in ours:

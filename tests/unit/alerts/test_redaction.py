@@ -16,6 +16,7 @@ from stored import make_alert, make_container, make_rule, outgoing
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.encode import encode
+from sensor.alerts.notice import notice
 from sensor.alerts.redaction.argv import redact_args
 from sensor.alerts.redaction.document import Redactor
 from sensor.alerts.redaction.patterns import RedactionRule
@@ -131,6 +132,7 @@ def test_what_is_no_secret_stays(text):
         (["sudo", "/usr/bin/mysql", "-uroot", "-pa b"], ["sudo", "/usr/bin/mysql", "-uroot", "-p[redacted]"]),
         (["curl", "-u", "me:a b", "x"], ["curl", "-u", "me:[redacted]", "x"]),
         (["curl", "-ume:ab", "x"], ["curl", "-ume:[redacted]", "x"]),
+        (["curl", "-b", "session=ab", "x"], ["curl", "-b", "[redacted]", "x"]),
         (["redis-cli", "-a", "ab", "keys"], ["redis-cli", "-a", "[redacted]", "keys"]),
         (["docker", "login", "-p", "ab"], ["docker", "login", "-p", "[redacted]"]),
         (
@@ -159,6 +161,7 @@ def test_secrets_in_an_argv(args, expected):
         ["docker", "run", "-p", "8080:80", "image"],
         ["cp", "-p", "a", "b"],
         ["mysql", "-p", "database"],
+        ["curl", "-b", "cookies.txt", "x"],
         ["x", "--token"],
         [],
     ],
@@ -220,6 +223,14 @@ def test_raw_bytes_of_an_argv_go_with_its_secret():
     assert result["process"]["args"] == ["x", "--password=[redacted]"]
     assert "args_base64" not in result["sensor"]
     assert result["sensor"]["redacted"]["left_out"] == ["sensor.args_base64"]
+
+
+def test_the_sensors_own_words_are_redacted_too():
+    word = notice("reload_failed", "cannot read https://me:hunter2@x.test/", severity="low", time=0)
+
+    result = Redactor().document(word)
+    assert result["message"] == "cannot read https://me:[redacted]@x.test/"
+    assert result["sensor"]["redacted"] == {"count": 1, "kinds": ["url_password"]}
 
 
 def test_an_update_is_redacted_like_its_alert():

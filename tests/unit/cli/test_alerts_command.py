@@ -64,8 +64,22 @@ def test_a_table_has_what_an_analyst_picks_by(writer, path):
 
     header, line = run(path, "list", "--output", "text").stdout.splitlines()
     assert header.split()[:3] == ["TIME", "SEVERITY", "ID"]
-    assert f"high      {identifier[:10]}  web        root  grep -r needle /srv" in line
-    assert line.endswith("The rule keys-searched")
+    assert f"high      {identifier[:10]}  web        root  The rule keys-searched" in line
+    assert line.endswith("  grep -r needle /srv")
+
+
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_reader_that_has_seen_enough_is_no_error_message(writer, path, output):
+    write(writer, *(make_alert(number, "x" * 3000, pid=number + 2) for number in range(300)))
+    command = f"{sys.executable} -c '{_COMMAND}' alerts list -n 300 --output {output}"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --store {path} | head -n 1"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr in (b"", b"300 alerts\n")
 
 
 def test_a_list_that_is_not_whole_says_so(writer, path):
