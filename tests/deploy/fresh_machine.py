@@ -200,7 +200,7 @@ def main() -> int:
                 f"Debian: {pulled(packages, machine.packages())}. "
                 f"PyPI: {pulled(python, machine.python_packages())}."
             )
-    lists = "\n".join(f"{textwrap.fill(each, WIDTH)}\n" for each in paragraphs)
+    lists = "\n".join(f"{textwrap.fill(each, WIDTH, break_on_hyphens=False)}\n" for each in paragraphs)
     say(f"\n{lists}")
     if options.write:
         DOCUMENT.write_text(written(DOCUMENT.read_text(), lists))
