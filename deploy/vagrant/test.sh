@@ -19,13 +19,18 @@ out=../../dist/vagrant
 mkdir -p "$out"
 trap '[ -n "${KEEP:-}" ] || vagrant destroy --force >/dev/null' EXIT
 
-vagrant up
-# What the machine holds is what is here now, also when it was running before.
+# Also a machine that was running before gets what is here now, and what that needs.
+vagrant up --no-provision
 vagrant rsync
+vagrant provision
 printf -v arguments '%q ' "${@:-tests/live}"
+# An emulated processor is many times slower than any real one.
+patience=1
+[ "${SENSOR_EMULATE:-}" != 1 ] || patience=10
 status=0
 # A report is made in any case; the exit code is that of the tests.
-vagrant ssh --no-tty --command "cd sensor && uname -r && systemd-detect-virt; sudo env CI=true .venv/bin/python -m pytest \
+vagrant ssh --no-tty --command "cd sensor && uname -r && systemd-detect-virt; sudo env CI=true SENSOR_TEST_PATIENCE=$patience \
+	.venv/bin/python -m pytest \
 	--junitxml=/tmp/report.xml -p no:cacheprovider $arguments" | tee "$out/output" || status=$?
 vagrant ssh --no-tty --command 'cat /tmp/report.xml' >"$out/report.xml" || status=1
 echo "the report: dist/vagrant/output, dist/vagrant/report.xml"

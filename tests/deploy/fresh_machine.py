@@ -178,6 +178,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
+    # What is started in the background ignores it, and so would everything that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     say(f"a minimal Debian with make and git; all output goes to {options.log}")
     worked = True
     paragraphs = []
@@ -200,7 +202,9 @@ def main() -> int:
                 f"Debian: {pulled(packages, machine.packages())}. "
                 f"PyPI: {pulled(python, machine.python_packages())}."
             )
-    lists = "\n".join(f"{textwrap.fill(each, WIDTH, break_on_hyphens=False)}\n" for each in paragraphs)
+    lists = "\n".join(
+        f"{textwrap.fill(each, WIDTH, break_on_hyphens=False)}\n" for each in paragraphs
+    )
     say(f"\n{lists}")
     if options.write:
         DOCUMENT.write_text(written(DOCUMENT.read_text(), lists))

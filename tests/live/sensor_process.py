@@ -23,9 +23,11 @@ REPOSITORY = Path(__file__).parents[2]
 SENSOR = Path(sys.executable).parent / "sensor"
 
 READY = "sensor ready"
-READY_SECONDS = 30
-ALERT_SECONDS = 15
-STOP_SECONDS = 10
+# What is waited for comes mostly at once; an emulated machine wants more patience, as a factor.
+PATIENCE = float(os.environ.get("SENSOR_TEST_PATIENCE", "1"))
+READY_SECONDS = 30 * PATIENCE
+ALERT_SECONDS = 15 * PATIENCE
+STOP_SECONDS = 10 * PATIENCE
 
 
 def has_argument(alert: Alert, text: str) -> bool:
