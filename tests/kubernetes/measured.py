@@ -17,7 +17,7 @@ class Measured:
     rows: list[tuple[str, str]] = field(default_factory=list)
 
     def ready(self, way: str, seconds: float) -> None:
-        self.rows.append((f"`kubectl apply` to ready, {way}", f"{seconds:.1f} s"))
+        self.rows.append((f"{way}: `kubectl apply` to ready", f"{seconds:.1f} s"))
 
     def add(self, what: str, measured: str) -> None:
         self.rows.append((what, measured))
