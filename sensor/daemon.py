@@ -142,7 +142,7 @@ def _start(
     stack.callback(resolver.stop)
     host = Host.read(realtime_offset_ns)
     common = {"host": host.fields()}
-    dispatcher = make_dispatcher(config, sinks, common)
+    dispatcher = make_dispatcher(config, sinks, common, sources)
     dispatcher.start()
     rules.exceptions.common = common
     outlet = AlertOutlet(dispatcher, rules.exceptions, *holding(config, common))

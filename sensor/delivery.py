@@ -21,11 +21,13 @@ from sensor.alerts.sinks.protocol import Sink
 from sensor.alerts.sinks.stdout import StdoutSink
 from sensor.alerts.worker import BacklogError
 from sensor.config import Config, Redaction
+from sensor.containers.source import Source
 from sensor.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
 
-STORE = "store"  # as a sink in the log and the counters
+STORE = "store"  # as sinks in the log and the counters
+RESPOND = "respond"
 
 
 def make_sinks(config: Config) -> list[Sink]:
@@ -43,16 +45,23 @@ def make_sinks(config: Config) -> list[Sink]:
         from sensor.alerts.sinks.options import build_sinks  # noqa: PLC0415 - brings its clients
 
         sinks += build_sinks(config.sinks, key="sinks")
-    if config.store.path is None:
-        if not sinks:
-            raise ConfigurationError("sinks: with `stdout: false` at least one sink is needed")
-    elif any(sink.name == STORE for sink in sinks):
-        raise ConfigurationError(f"sinks: the name {STORE} is the store's; give it another `name`")
+    if config.store.path is None and not sinks:
+        raise ConfigurationError("sinks: with `stdout: false` at least one sink is needed")
+    for name, taken in ((STORE, config.store.path), (RESPOND, config.respond.automatic.rules)):
+        if taken and any(sink.name == name for sink in sinks):
+            raise ConfigurationError(f"sinks: the name {name} is taken; give it another `name`")
     return sinks
 
 
-def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, Any]) -> Dispatcher:
+def make_dispatcher(
+    config: Config,
+    sinks: Sequence[Sink],
+    common: Mapping[str, Any],
+    sources: Sequence[Source] = (),
+) -> Dispatcher:
     """The dispatcher, with the store, and with a spool where one is configured and a sink can use it.
+
+    `sources` are the engines that the automatic response may act through.
 
     A disk that fails is said and done without: detection must not depend on it. A directory that is
     misconfigured, or in use by another sensor, is a `ConfigurationError`.
@@ -70,6 +79,12 @@ def make_dispatcher(config: Config, sinks: Sequence[Sink], common: Mapping[str, 
     for sink in sinks:
         if isinstance(sink, ConfiguredSink) and (trouble := sink.trouble()):
             _log.error("sink=%s gets no alert yet: %s", sink.name, trouble)
+    if config.respond.automatic.rules:
+        from sensor.respond.sink import RespondSink  # noqa: PLC0415 - brings the engines' clients
+
+        respond = RespondSink(config.respond, sources, name=RESPOND)
+        respond.check()
+        sinks = [*sinks, respond]
     durable = [sink for sink in sinks if sink.durable]
     redactor = redactor_of(config.redaction) if config.redaction.enabled else None
     if config.spool.directory is None or not durable:

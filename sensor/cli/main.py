@@ -28,6 +28,7 @@ _COMMANDS = {
     "fields": "sensor.cli.fields",
     "record": "sensor.cli.record",
     "replay": "sensor.cli.replay",
+    "respond": "sensor.cli.respond",
     "rules": "sensor.cli.rules",
     "triage": "sensor.cli.triage",
     "tune": "sensor.cli.tune",

@@ -118,6 +118,33 @@ class Redaction(Section, frozen=True):
     keep: list[str] = []
 
 
+class Protect(Section, frozen=True):
+    """Containers that no response touches.
+
+    `names` are patterns of the container's or the pod's name, `labels` are `key` or `key=value`.
+    """
+
+    names: list[str] = []
+    labels: list[str] = []
+    namespaces: list[str] = msgspec.field(default_factory=lambda: ["kube-system"])
+
+
+class Automatic(Section, frozen=True):
+    """Actions without a person. `rules`: a rule's id and its action."""
+
+    rules: dict[str, Literal["pause", "disconnect", "stop", "kill"]] = {}
+    dry_run: bool = True
+    max_per_hour: Positive = 3
+
+
+class Respond(Section, frozen=True):
+    """Isolating containers: what is left alone, where it is recorded, and what happens by itself."""
+
+    audit: str = "/var/lib/sensor/responses.ndjson"
+    protect: Protect = Protect()
+    automatic: Automatic = Automatic()
+
+
 class Config(Section, frozen=True):
     """Everything that can be set."""
 
@@ -138,3 +165,4 @@ class Config(Section, frozen=True):
     spool: Spool = Spool()
     store: Store = Store()
     redaction: Redaction = Redaction()
+    respond: Respond = Respond()

@@ -51,6 +51,11 @@ class CriSource:
         self._pods: OrderedDict[str, answers.Pod] = OrderedDict()
         self._stream: Any = None
 
+    @property
+    def path(self) -> str:
+        """The runtime's socket."""
+        return self._path
+
     def socket_paths(self) -> tuple[str, ...]:
         return (self._path,)
 
@@ -117,11 +122,11 @@ class CriSource:
         finally:
             channel.close()
 
-    def _connect(self) -> _Channel:
-        return _Channel(self.name, self._path, self._timeout_s)
+    def _connect(self) -> Channel:
+        return Channel(self.name, self._path, self._timeout_s)
 
     def _follow(
-        self, channel: _Channel, tell: Callable[[Change], None], stop: threading.Event
+        self, channel: Channel, tell: Callable[[Change], None], stop: threading.Event
     ) -> bool:
         """Follow the runtime's events until stopped; False if it has none to give."""
         self._stream = channel.stream("GetContainerEvents", pb.GetEventsRequest())
@@ -143,7 +148,7 @@ class CriSource:
         raise SourceError(f"{self.name}: the event stream ended")
 
     def _poll(
-        self, channel: _Channel, tell: Callable[[Change], None], stop: threading.Event
+        self, channel: Channel, tell: Callable[[Change], None], stop: threading.Event
     ) -> None:
         last: tuple[bytes, bytes] | None = None
         while not stop.is_set():
@@ -153,14 +158,14 @@ class CriSource:
             last = lists
             stop.wait(POLL_S)
 
-    def _lists(self, channel: _Channel) -> tuple[bytes, bytes]:
+    def _lists(self, channel: Channel) -> tuple[bytes, bytes]:
         return (
             channel.raw("ListContainers", pb.ListContainersRequest()) or b"",
             channel.raw("ListPodSandbox", pb.ListPodSandboxRequest()) or b"",
         )
 
     def _listed(
-        self, channel: _Channel, containers: bytes, sandboxes: bytes
+        self, channel: Channel, containers: bytes, sandboxes: bytes
     ) -> tuple[Container, ...]:
         return answers.listed(
             channel.parse(containers, pb.ListContainersResponse),
@@ -169,7 +174,7 @@ class CriSource:
             runtime=channel.runtime,
         )
 
-    def _pod(self, channel: _Channel, sandbox_id: str) -> answers.Pod | None:
+    def _pod(self, channel: Channel, sandbox_id: str) -> answers.Pod | None:
         """Return what the sandbox says of the pod, asked for once: labels and address stay."""
         pod = self._pods.get(sandbox_id)
         if pod is None and sandbox_id:
@@ -192,10 +197,10 @@ class CriSource:
 class _PerThread(threading.local):
     """Look-ups come from several threads; one that fails closes no other's channel."""
 
-    channel: _Channel | None = None
+    channel: Channel | None = None
 
 
-class _Channel:
+class Channel:
     """One gRPC connection; every answer of it bounded in time and size."""
 
     def __init__(self, name: str, path: str, timeout_s: float) -> None:

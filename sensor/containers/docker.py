@@ -68,6 +68,11 @@ class DockerSource:
         self._stream: CancellableStream[bytes] | None = None
         self._last_event_s: float | None = None
 
+    @property
+    def url(self) -> str:
+        """Where the daemon is."""
+        return self._url
+
     def socket_paths(self) -> tuple[str, ...]:
         return (self._url.removeprefix("unix://"),) if self._url.startswith("unix://") else ()
 

@@ -86,6 +86,12 @@ class Store:
             raise AlertNotFoundError(f"several alerts begin with {reference!r}: {shown}{more}")
         return exact or found[0]
 
+    def newest(self) -> Summary:
+        """The newest alert of a rule. Raises AlertNotFoundError where there is none yet."""
+        for each in self.alerts(Filter(notices=False), limit=1):
+            return each
+        raise AlertNotFoundError(f"{self.path}: there is no alert yet")
+
     def alert(self, reference: str) -> dict[str, Any]:
         """The whole ECS document of an alert, with its updates applied. Raises AlertNotFoundError."""
         return self._document(self.find(reference).sequence)

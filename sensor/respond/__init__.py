@@ -1,0 +1,1 @@
+"""Isolating a container: an alert's container and an action in, a plan, its result and a record out."""
