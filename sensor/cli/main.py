@@ -30,6 +30,7 @@ _COMMANDS = {
     "replay": "sensor.cli.replay",
     "respond": "sensor.cli.respond",
     "rules": "sensor.cli.rules",
+    "serve": "sensor.cli.serve",
     "triage": "sensor.cli.triage",
     "tune": "sensor.cli.tune",
 }

@@ -43,6 +43,15 @@ def render(report: Report, *, alert_link: str | None = None) -> str:
     )
 
 
+def message(text: str) -> str:
+    """A page in the same style that only says why there is no report."""
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>No report</title>'
+        "<style>{}</style><main><h1>No report</h1><p>{}</p></main></html>"
+    )
+    return Markup(page).format(Markup(_style()), words.value(text))  # noqa: S704 - our own parts
+
+
 def policy() -> str:
     """The content security policy of the page: its own style, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
