@@ -32,9 +32,17 @@
  */
 #define SENSOR_ARGS_MAX (SENSOR_INLINE_LEN - 8 + SENSOR_CHUNK_LEN * SENSOR_CHUNKS_MAX)
 
-/* Bytes of argv and of the invoked path kept for each process, for its children's events. */
-#define SENSOR_HEAD_LEN	    256
+/* Argv begins within so many bytes of the text, or the exec passes the filter unsearched. */
+#define SENSOR_NAMES_MAX 8192
+
+/*
+ * Kept of each process, for its children's events: the path as given, with its NUL, where it is not
+ * longer than this, and behind it the head of argv.
+ */
+#define SENSOR_IMAGE_LEN    368
 #define SENSOR_FILENAME_LEN 96
+
+#define SENSOR_PROCS_WAYS 8 /* places in the table that a process may stand in */
 
 #define SENSOR_PATH_DEPTH   48 /* components of a path */
 #define SENSOR_CGROUP_DEPTH 16 /* levels of a cgroup */
@@ -56,6 +64,15 @@
 #define SENSOR_STATE_START 0
 #define SENSOR_STATE_HIT   1 /* a literal was found: every transition stays here */
 
+/*
+ * What became known of a process's cgroups: a table of words, key << 1 | SENSOR_CGROUP_HOST. The
+ * key is the id in the default hierarchy, plus the id in a v1 hierarchy times SENSOR_CGROUP_V1. Ids
+ * are counted up from small numbers, so two pairs of them never have one key.
+ */
+#define SENSOR_CGROUPS	   16384 /* a power of two: a cgroup's place is its key's end */
+#define SENSOR_CGROUP_HOST 1	 /* no container; without it: user space was asked */
+#define SENSOR_CGROUP_V1   0x9e3779b97f4a7c15ULL
+
 enum sensor_kind {
 	SENSOR_KIND_INVALID = 0,
 	SENSOR_KIND_EXEC = 1, /* struct sensor_exec and its tail */
@@ -76,6 +93,7 @@ enum sensor_flag {
 	SENSOR_F_IN_TABLE = 1 << 9, /* processes: argv and filename are known */
 	SENSOR_F_TTY = 1 << 10,	    /* tty_major and tty_minor are meant */
 	SENSOR_F_EXE_UNREADABLE = 1 << 11,
+	SENSOR_F_CGROUP_NEW = 1 << 12, /* passed unsearched: whether its cgroup is a container's? */
 };
 
 /* Why a process is told with an event; several may hold at once. */
@@ -89,6 +107,15 @@ enum sensor_mode {
 	SENSOR_MODE_ALL =
 		0, /* every exec is sent, those no rule could match only while there is room */
 	SENSOR_MODE_MATCHING = 1, /* only what the filter cannot rule out */
+	SENSOR_MODE_CONTAINERS =
+		2, /* as ALL, but of the host only what the filter cannot rule out */
+};
+
+/* What is done with an exec, before anything of it is looked at. */
+enum sensor_plan {
+	SENSOR_PLAN_PASS = 0, /* any exec could match */
+	SENSOR_PLAN_SEARCH = 1,
+	SENSOR_PLAN_DROP = 2, /* none could */
 };
 
 /* Counters, one row of u64 a CPU, padded to cache lines. */
@@ -134,6 +161,14 @@ struct sensor_cgroup {
 	struct sensor_span names;
 };
 
+/* What a process was started as: what cannot be read from a task later. A fork shares it. */
+struct sensor_image {
+	__u32 args_total;   /* bytes of its whole argv; text holds the first of them */
+	__u16 filename_len; /* bytes of the path as given at the start of text, 0 if not kept */
+	__u16 text_len;
+	char text[SENSOR_IMAGE_LEN];
+};
+
 /*
  * A process other than the one that did the exec. Its executable's path follows it; the next one
  * starts at the next multiple of 8 bytes.
@@ -146,12 +181,11 @@ struct sensor_process {
 	__u32 tgid, sid, pgid;
 	__u32 euid, egid;
 	__u32 tty_major, tty_minor;
-	__u32 pid_ns, mnt_ns;	/* inode numbers */
-	__u32 args_total;	/* bytes of its whole argv; args_head holds the first of them */
+	__u32 pid_ns, mnt_ns; /* inode numbers */
+	__u32 reserved;
 	struct sensor_span exe; /* path components, as in sensor_exec */
 	char comm[SENSOR_COMM_LEN];
-	char filename[SENSOR_FILENAME_LEN];
-	char args_head[SENSOR_HEAD_LEN];
+	struct sensor_image image;
 };
 
 /*
@@ -176,12 +210,13 @@ struct sensor_exec {
 	char comm[SENSOR_COMM_LEN];
 };
 
-/* The process table's entry: what cannot be read from a task later. Key: tgid. */
+/*
+ * A place in the process table. A process stands in one of SENSOR_PROCS_WAYS places, the first of
+ * which is its number.
+ */
 struct sensor_proc {
-	__u32 args_total;
-	__u32 args_len; /* bytes in args_head */
-	char filename[SENSOR_FILENAME_LEN];
-	char args_head[SENSOR_HEAD_LEN];
+	__u64 tgid; /* 0: free */
+	struct sensor_image image;
 };
 
 /* One exec of the recent past. args is the head of argv as it lay in memory. */
@@ -201,11 +236,24 @@ struct sensor_recorder {
 	struct sensor_recent recent[SENSOR_RECENT];
 };
 
+/*
+ * The filter's word: which bank is in use, and a plan for execs in what is known to be the host and
+ * one for all others. One write switches all of it. 0, as it is at the start: everything passes.
+ */
+#define SENSOR_FILTER_BANK	 1
+#define SENSOR_FILTER_PATHS	 2 /* the executable's path is searched, not only its name */
+#define SENSOR_FILTER_PLAN_SHIFT 4
+#define SENSOR_FILTER_HOST_SHIFT 6
+#define SENSOR_FILTER_PLAN	 3
+#define SENSOR_FILTER_HOST_STATE 16 /* shift: where the search of the host's execs starts */
+
 /* Written by user space, read by the program. */
 struct sensor_config {
-	__u32 mode;   /* enum sensor_mode */
-	__u32 filter; /* 0: there is none, so every exec could match */
-	__u32 bank;   /* the filter's bank in use */
+	__u32 mode;	      /* enum sensor_mode */
+	__u32 filter;	      /* the filter's word */
+	__u32 knows_host;     /* sn_cgroups is kept, and it is of use */
+	__u32 sensor_tgid;    /* the sensor: what it starts itself is never taken for the host's */
+	__u32 pid_ns, mnt_ns; /* the host's inode numbers, 0 if unknown */
 };
 
 /* A bank of the filter: a deterministic automaton over classes of bytes. */

@@ -35,9 +35,17 @@
 #define CALL_EMIT_ARGS	    2
 #define CALL_EMIT_EXEC	    3
 #define CALL_EMIT_PROCESSES 4
+#define CALL_JUDGE	    5
+#define CALL_SCAN_PATH	    6
 
 /* Bytes searched between two looks at the bounds: fewer branches for the verifier to follow. */
 #define STRIDE 8
+
+/*
+ * A longer argv than this is asked first whether it is the host's. Fits the text's first part, so
+ * that a search that starts again needs no chunk: tail calls are limited.
+ */
+#define SENSOR_SHORT 512
 
 #define F_MMAPABLE 1024 /* BPF_F_MMAPABLE: user space reads and writes it without bpf() */
 
@@ -52,13 +60,16 @@ struct scratch {
 	u64 arg_pos;	 /* next byte of argv to read */
 	u64 arg_end;	 /* as far as argv is read */
 	u32 state;	 /* of the automaton */
-	u32 bank;	 /* of the filter: the same for the whole exec */
-	u32 mode;	 /* enum sensor_mode */
+	u32 filter;	 /* its word, the same for the whole exec */
+	u32 judged;	 /* it is known whether this is the host, or it does not matter */
+	u32 plan;	 /* enum sensor_plan */
+	u32 send;	 /* even if no rule could match */
+	u32 exe_told;	 /* the executable's path is in the tail already */
+	u32 exe_flags;	 /* and what is to be said of it */
 	u32 could_match; /* a rule: which ring it goes to */
 	u32 used;	 /* bytes of the tail */
 	u32 told;	 /* roles of the processes told so far */
 	u32 top;	 /* no ancestor is left */
-	u32 pad0;
 	struct sensor_exec exec;
 	char tail[TAIL_LEN + TAIL_SLACK]; /* right behind exec: both are sent in one piece */
 };
@@ -76,7 +87,8 @@ BPF_F_TABLE("array", u32, u64, sn_stats, CPUS *SENSOR_STAT_COUNT, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_config, sn_config, 1, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_bank, sn_banks, SENSOR_BANKS, F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct sensor_recorder, sn_recorders, SENSOR_RECORDERS, F_MMAPABLE);
-BPF_F_TABLE("hash", u32, struct sensor_proc, sn_procs, PROCS_MAX, PROCS_FLAGS);
+BPF_F_TABLE("array", u32, struct sensor_proc, sn_procs, PROCS_MAX, F_MMAPABLE);
+BPF_F_TABLE("array", u32, u64, sn_cgroups, SENSOR_CGROUPS, F_MMAPABLE);
 BPF_PERCPU_ARRAY(sn_scratch, struct scratch, 1);
 BPF_PERCPU_ARRAY(sn_chunk, struct chunk, 1);
 BPF_PROG_ARRAY(sn_calls, 8);
@@ -94,6 +106,27 @@ static __always_inline u32 read_u32(u64 address)
 	u32 value = 0;
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+	return value;
+}
+
+/*
+ * A member of a kernel structure whose type the verifier knows: it lets such a member be read in
+ * place, a fault reads as 0. That is a load where read_u64() is a call, ten times as much. The type
+ * is lost in a map and by arithmetic.
+ */
+static __always_inline u64 member(u64 base, const u32 offset)
+{
+	u64 value;
+
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value) : "r"(base), "i"(offset));
+	return value;
+}
+
+static __always_inline u32 member_u32(u64 base, const u32 offset)
+{
+	u64 value;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(value) : "r"(base), "i"(offset));
 	return value;
 }
 
@@ -222,6 +255,132 @@ static __always_inline void append_cgroups(struct scratch *s, u64 task)
 	}
 }
 
+static __always_inline void read_namespaces(u64 task, u32 *pid_ns, u32 *mnt_ns)
+{
+	u64 nsproxy = read_u64(task + OFF_TASK_NSPROXY), pid = read_u64(task + OFF_TASK_THREAD_PID);
+	u64 innermost = pid + OFF_PID_NUMBERS + read_u32(pid + OFF_PID_LEVEL) * SIZE_UPID;
+
+	*mnt_ns = read_u32(read_u64(nsproxy + OFF_NSPROXY_MNT_NS) + OFF_MNT_NAMESPACE_INUM);
+	*pid_ns = read_u32(read_u64(innermost + OFF_UPID_NS) + OFF_PID_NAMESPACE_INUM);
+}
+
+/* The same two cgroups as one number; see SENSOR_CGROUPS. */
+static __always_inline u64 cgroups_key(u64 task)
+{
+	u64 css_set = member(task, OFF_TASK_CGROUPS), links = css_set + OFF_CSS_SET_CGRP_LINKS;
+	u64 unified = member(css_set, OFF_CSS_SET_DFL_CGRP);
+	u64 key = member(member(unified, OFF_CGROUP_KN), OFF_KERNFS_NODE_ID);
+	u64 root = member(unified, OFF_CGROUP_ROOT), css, cgroup;
+	u32 found = 0;
+
+	/* one link a hierarchy: where there is but one, it is the default one */
+	if (member(member(css_set, OFF_CSS_SET_CGRP_LINKS), 0) == links)
+		return key;
+#pragma unroll
+	for (int i = 0; i < CGROUP_SUBSYS_COUNT; i++) {
+		css = member(css_set, OFF_CSS_SET_SUBSYS + i * 8);
+		if (found || !css)
+			continue;
+		cgroup = member(css, OFF_CSS_CGROUP);
+		if (member(cgroup, OFF_CGROUP_ROOT) == root ||
+		    !member_u32(cgroup, OFF_CGROUP_LEVEL))
+			continue;
+		key += member(member(cgroup, OFF_CGROUP_KN), OFF_KERNFS_NODE_ID) * SENSOR_CGROUP_V1;
+		found = 1;
+	}
+	return key;
+}
+
+/* What is known of a process's cgroups. */
+#define CGROUP_IS_UNKNOWN 0
+#define CGROUP_IS_HOST	  1
+#define CGROUP_IS_NEW	  2 /* unknown, and nobody was asked so far; now somebody is */
+
+/* What is not known is never the host, nor is what the sensor starts itself. */
+static __always_inline u32 judge_cgroups(u64 task, struct scratch *s, struct sensor_config *config,
+					 u32 ask)
+{
+	u64 key = cgroups_key(task), *word;
+	u32 place = key & (SENSOR_CGROUPS - 1);
+
+	word = sn_cgroups.lookup(&place);
+	if (!word || s->exec.ppid == config->sensor_tgid)
+		return CGROUP_IS_UNKNOWN;
+	if (*word == (key << 1 | SENSOR_CGROUP_HOST))
+		return CGROUP_IS_HOST;
+	if (!ask || *word == key << 1)
+		return CGROUP_IS_UNKNOWN;
+	*word = key << 1;
+	return CGROUP_IS_NEW;
+}
+
+/* Whether a process has the host's namespaces, as far as they are known. */
+static __always_inline u32 in_host_namespaces(u64 task, struct sensor_config *config)
+{
+	u32 pid_ns, mnt_ns;
+
+	read_namespaces(task, &pid_ns, &mnt_ns);
+	return config->pid_ns && pid_ns == config->pid_ns && config->mnt_ns &&
+	       mnt_ns == config->mnt_ns;
+}
+
+/* A process's place in the table; 0 if it has none. */
+static __always_inline struct sensor_proc *proc_of(u32 tgid)
+{
+	struct sensor_proc *proc;
+	u32 way, key;
+
+	for (way = 0; way < SENSOR_PROCS_WAYS; way++) {
+		key = (tgid + way * (PROCS_MAX / SENSOR_PROCS_WAYS)) & (PROCS_MAX - 1);
+		proc = sn_procs.lookup(&key);
+		if (proc && proc->tgid == tgid)
+			return proc;
+	}
+	return 0;
+}
+
+/*
+ * A free place for a process that has none, which is taken; 0 if there is none. Two CPUs may take
+ * one place at once, for two processes: is_placed() says in the end whose it is.
+ */
+static __always_inline struct sensor_proc *new_place(u32 tgid)
+{
+	struct sensor_proc *proc;
+	u32 way, key;
+
+	for (way = 0; way < SENSOR_PROCS_WAYS; way++) {
+		key = (tgid + way * (PROCS_MAX / SENSOR_PROCS_WAYS)) & (PROCS_MAX - 1);
+		proc = sn_procs.lookup(&key);
+		if (proc && (!proc->tgid || proc->tgid == tgid)) {
+			proc->tgid = tgid;
+			return proc;
+		}
+	}
+	return 0;
+}
+
+/* Only what is used is copied: the table is large, and most of it is in no cache. */
+static __always_inline void set_image(struct sensor_image *image, char *text, u64 length)
+{
+	if (length > SENSOR_IMAGE_LEN)
+		length = SENSOR_IMAGE_LEN;
+	asm volatile("" : "+r"(length));
+	if (length > SENSOR_IMAGE_LEN) /* never so; the verifier wants to see it */
+		return;
+	image->text_len = length;
+	bpf_probe_read_kernel(image->text, length, text);
+}
+
+/* Whoever comes second finds the first's entry spoilt, or its own: nobody keeps a mixture. */
+static __always_inline u32 is_placed(struct sensor_proc *proc, u32 tgid)
+{
+	asm volatile("" ::: "memory");
+	if (proc->tgid == tgid)
+		return 1;
+	proc->tgid = 0;
+	return 0;
+}
+
 /* A process's session or group, as numbered in the initial pid namespace. */
 static __always_inline u32 pid_number(u64 signal, u32 type)
 {
@@ -235,15 +394,6 @@ static __always_inline u64 pid_leader(u64 signal, u32 type)
 	u64 node = read_u64(pid + OFF_PID_TASKS + PIDTYPE_TGID * 8);
 
 	return node ? node - OFF_TASK_PID_LINKS - PIDTYPE_TGID * 16 : 0;
-}
-
-static __always_inline void read_namespaces(u64 task, u32 *pid_ns, u32 *mnt_ns)
-{
-	u64 nsproxy = read_u64(task + OFF_TASK_NSPROXY), pid = read_u64(task + OFF_TASK_THREAD_PID);
-	u64 innermost = pid + OFF_PID_NUMBERS + read_u32(pid + OFF_PID_LEVEL) * SIZE_UPID;
-
-	*mnt_ns = read_u32(read_u64(nsproxy + OFF_NSPROXY_MNT_NS) + OFF_MNT_NAMESPACE_INUM);
-	*pid_ns = read_u32(read_u64(innermost + OFF_UPID_NS) + OFF_PID_NAMESPACE_INUM);
 }
 
 static __always_inline u32 read_tty(u64 signal, u32 *major, u32 *minor)
@@ -270,12 +420,12 @@ static __always_inline u32 next_state(struct sensor_bank *bank, u32 state, u8 by
 }
 
 /*
- * Runs n bytes of text through the automaton, rounded up to whole strides: whoever fills the text
- * pads it with NULs. limit is a constant that the verifier can count to, mask keeps an index inside
- * the text. One branch a stride, and none for a hit, which absorbs: the verifier follows each
- * branch of each round, and gives up at 8192.
+ * Runs n bytes of text, from an index on, through the automaton, rounded up to whole strides:
+ * whoever fills the text pads it with NULs. limit is a constant that the verifier can count to,
+ * mask keeps an index inside the text. One branch a stride, and none for a hit, which absorbs: the
+ * verifier follows each branch of each round, and gives up at 8192.
  */
-#define SEARCH(bank, state, text, mask, n, limit)                                                  \
+#define SEARCH(bank, state, text, from, mask, n, limit)                                            \
 	do {                                                                                       \
 		u32 at, byte;                                                                      \
                                                                                                    \
@@ -285,7 +435,7 @@ static __always_inline u32 next_state(struct sensor_bank *bank, u32 state, u8 by
 			if (at >= (n))                                                             \
 				break;                                                             \
 			_Pragma("unroll") for (byte = 0; byte < STRIDE; byte++) state =            \
-				next_state(bank, state, (text)[(at + byte) & (mask)]);             \
+				next_state(bank, state, (text)[((from) + at + byte) & (mask)]);    \
 		}                                                                                  \
 	} while (0)
 
@@ -296,7 +446,8 @@ static __always_inline u32 next_state(struct sensor_bank *bank, u32 state, u8 by
  */
 static __always_inline void record_recent(struct scratch *s, u64 task, u32 args, u32 length)
 {
-	u64 id = bpf_get_current_cgroup_id(), stalest = ~0ULL;
+	u64 unified = member(member(task, OFF_TASK_CGROUPS), OFF_CSS_SET_DFL_CGRP);
+	u64 id = member(member(unified, OFF_CGROUP_KN), OFF_KERNFS_NODE_ID), stalest = ~0ULL;
 	u32 way, key, taken = 0;
 	struct sensor_recorder *recorder;
 	struct sensor_recent *recent;
@@ -328,8 +479,8 @@ static __always_inline void record_recent(struct scratch *s, u64 task, u32 args,
 	recent = &recorder->recent[recorder->count & (SENSOR_RECENT - 1)];
 	recent->exec_ns = 0;
 	recent->tgid = s->exec.tgid;
-	recent->ppid = read_u32(read_u64(task + OFF_TASK_REAL_PARENT) + OFF_TASK_TGID);
-	recent->euid = bpf_get_current_uid_gid();
+	recent->ppid = s->exec.ppid;
+	recent->euid = member_u32(member(task, OFF_TASK_CRED), OFF_CRED_EUID);
 	recent->args_total = s->exec.args_total;
 	recent->args_len = length > SENSOR_RECENT_ARGS ? SENSOR_RECENT_ARGS : length;
 	bpf_probe_read_kernel(recent->args, SENSOR_RECENT_ARGS, &s->tail[args & (TAIL_LEN - 1)]);
@@ -345,8 +496,8 @@ static __always_inline void record_recent(struct scratch *s, u64 task, u32 args,
  */
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = ctx->args[0], range[2] = {}, mm, file, name, length;
-	u32 zero = 0, tgid = bpf_get_current_pid_tgid() >> 32, used, n, head;
+	u64 task = ctx->args[0], mm, start, length, file, path;
+	u32 zero = 0, begin, name, used, n, verdict, *flags;
 	struct sensor_config *config;
 	struct sensor_proc *proc;
 	struct scratch *s;
@@ -358,51 +509,77 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 		count(SENSOR_STAT_NO_SCRATCH);
 		return 0;
 	}
-	mm = read_u64(task + OFF_TASK_MM);
-	bpf_probe_read_kernel(range, sizeof(range), (void *)(mm + OFF_MM_ARG_START));
-	file = read_u64(mm + OFF_MM_EXE_FILE);
-	length = range[1] > range[0] ? range[1] - range[0] : 0;
-
+	mm = member(task, OFF_TASK_MM);
+	start = member(mm, OFF_MM_ARG_START);
+	length = member(mm, OFF_MM_ARG_END) - start;
+	if (length >> 63)
+		length = 0;
+	file = member(mm, OFF_MM_EXE_FILE);
 	s->task = task;
 	s->exe_file = file;
-	s->bank = config->bank;
-	s->mode = config->mode;
-	s->exec.header.flags = 0;
+	s->exe_told = 0;
+	s->state = SENSOR_STATE_START;
+	s->filter = config->filter;
+	s->send = config->mode != SENSOR_MODE_MATCHING;
+	s->judged = !config->knows_host;
+	/* flags and plan live in the map, where the verifier does not follow their values */
+	flags = &s->exec.header.flags;
+	*flags = 0;
 	s->exec.header.exec_ns = bpf_ktime_get_boot_ns();
-	s->exec.tgid = tgid;
+	s->exec.tgid = member_u32(task, OFF_TASK_TGID);
+	s->exec.ppid = member_u32(member(task, OFF_TASK_REAL_PARENT), OFF_TASK_TGID);
 	s->exec.old_tid = ctx->args[1];
 	s->exec.args_total = length;
+
+	/* Is this the host? A short argv is searched faster than this is said: then a hit asks. */
+	s->plan = config->filter >> SENSOR_FILTER_PLAN_SHIFT & SENSOR_FILTER_PLAN;
+	if (!s->judged && (length > SENSOR_SHORT || config->mode == SENSOR_MODE_CONTAINERS)) {
+		s->judged = 1;
+		verdict = judge_cgroups(task, s, config, 1);
+		if (verdict == CGROUP_IS_NEW)
+			*flags |= SENSOR_F_CGROUP_NEW;
+		if (verdict == CGROUP_IS_HOST) {
+			s->plan = config->filter >> SENSOR_FILTER_HOST_SHIFT & SENSOR_FILTER_PLAN;
+			s->state = config->filter >> SENSOR_FILTER_HOST_STATE;
+			if (config->mode == SENSOR_MODE_CONTAINERS)
+				s->send = !in_host_namespaces(task, config);
+		}
+	}
+
 	if (length > SENSOR_ARGS_MAX) {
-		s->exec.header.flags |= SENSOR_F_ARGS_TRUNCATED;
+		*flags |= SENSOR_F_ARGS_TRUNCATED;
 		length = SENSOR_ARGS_MAX;
 		count(SENSOR_STAT_TRUNCATED);
 	}
+	if (s->plan == SENSOR_PLAN_DROP && !s->send && length > SENSOR_IMAGE_LEN)
+		length = SENSOR_IMAGE_LEN; /* as much as the process table keeps */
 
 	/*
-	 * The text to search: NUL, path as given, NUL, name of the file it resolved to, NUL, argv.
-	 * A NUL stands at both ends of each, so that a literal can ask for a whole name or
-	 * argument; the filter reads '/' as NUL, so one stands before a basename, too.
+	 * The text to search: NUL, name of the file, NUL, path as given, NUL, argv. A NUL stands at
+	 * both ends of each, so that a literal can ask for a whole name or argument; the filter
+	 * reads '/' as NUL, so one stands before a basename, too.
 	 */
 	s->tail[0] = 0;
 	s->used = 1;
-	s->exec.filename.offset = 1;
-	s->exec.filename.length =
-		append_string(s, read_u64(ctx->args[2] + OFF_BPRM_FILENAME), PATH_LEN);
-	if (s->exec.filename.length <= 1) /* then comm is its name, which is not searched */
-		s->exec.header.flags |= SENSOR_F_MATCHED;
-	name = read_u64(read_u64(file + OFF_FILE_F_PATH + OFF_PATH_DENTRY) + OFF_DENTRY_D_NAME);
-	append_string(s, name, NAME_LEN);
+	path = member(file, OFF_FILE_F_PATH + OFF_PATH_DENTRY);
+	append_string(s, member(path, OFF_DENTRY_D_NAME), NAME_LEN);
+	begin = s->used;
+	name = append_string(s, member(ctx->args[2], OFF_BPRM_FILENAME), PATH_LEN);
+	s->exec.filename.offset = begin;
+	s->exec.filename.length = name;
 	used = s->used;
+	if (name <= 1 || used > SENSOR_NAMES_MAX) /* comm is its name, which is not searched */
+		*flags |= SENSOR_F_MATCHED;
 
 	/* where more follows, the text ends on a whole stride: padding would stand between */
 	n = length;
 	if (length > SENSOR_INLINE_LEN)
 		n = SENSOR_INLINE_LEN - ((used + SENSOR_INLINE_LEN) & (STRIDE - 1));
-	s->arg_pos = range[0] + n;
-	s->arg_end = range[0] + length;
+	s->arg_pos = start + n;
+	s->arg_end = start + length;
 	if (bpf_probe_read_user(&s->tail[used & (TAIL_LEN - 1)], n & (TAIL_SLACK - 1),
-				(void *)range[0])) {
-		s->exec.header.flags |= SENSOR_F_ARGS_READ_ERROR;
+				(void *)start)) {
+		*flags |= SENSOR_F_ARGS_READ_ERROR;
 		s->arg_pos = s->arg_end;
 		n = 0;
 		count(SENSOR_STAT_ARGS_ERROR);
@@ -414,28 +591,36 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	*(u64 *)&s->tail[(used + n) & (TAIL_LEN - 1)] = 0; /* the padding of the last stride */
 
 	/* The process table: exec replaces what fork copied. */
-	proc = sn_procs.lookup(&tgid);
-	if (!proc) {
-		sn_procs.update(&tgid, (struct sensor_proc *)s->tail);
-		proc = sn_procs.lookup(&tgid);
-	}
+	proc = proc_of(s->exec.tgid);
+	if (!proc)
+		proc = new_place(s->exec.tgid);
 	if (proc) {
-		head = n > SENSOR_HEAD_LEN ? SENSOR_HEAD_LEN : n;
-		proc->args_total = s->exec.args_total;
-		proc->args_len = head;
-		bpf_probe_read_kernel_str(proc->filename, sizeof(proc->filename), &s->tail[1]);
-		bpf_probe_read_kernel(proc->args_head, SENSOR_HEAD_LEN,
-				      &s->tail[used & (TAIL_LEN - 1)]);
-	} else {
-		count(SENSOR_STAT_PROCS_FULL);
+		if (name > SENSOR_FILENAME_LEN) {
+			name = 0;
+			begin = used;
+		}
+		set_image(&proc->image, &s->tail[begin & (TAIL_LEN - 1)], name + n);
+		proc->image.args_total = s->exec.args_total;
+		proc->image.filename_len = name;
+		if (!is_placed(proc, s->exec.tgid))
+			proc = 0;
 	}
+	if (!proc)
+		count(SENSOR_STAT_PROCS_FULL);
 
+	if (s->plan == SENSOR_PLAN_DROP) {
+		if (!s->send) {
+			count(SENSOR_STAT_FILTERED);
+			return 0;
+		}
+		*flags &= ~SENSOR_F_MATCHED;
+	} else if (s->plan == SENSOR_PLAN_PASS) {
+		*flags |= SENSOR_F_MATCHED;
+	}
 	record_recent(s, task, used, n);
-
-	if (!config->filter)
-		s->exec.header.flags |= SENSOR_F_MATCHED;
 	/* what cannot be searched whole always passes */
-	if (s->exec.header.flags)
+	s->could_match = *flags && s->plan != SENSOR_PLAN_DROP;
+	if (*flags || s->plan == SENSOR_PLAN_DROP)
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 	else
 		sn_calls.call((void *)ctx, CALL_SCAN);
@@ -446,26 +631,64 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 /* Searches the names and the first bytes of argv, as they lie in the tail. */
 int scan(struct bpf_raw_tracepoint_args *ctx)
 {
-	u32 zero = 0, state = SENSOR_STATE_START, key, n;
+	u32 zero = 0, state, key, n;
 	struct sensor_bank *bank;
 	struct scratch *s;
 
 	s = sn_scratch.lookup(&zero);
 	if (!s)
 		return 0;
-	key = s->bank & (SENSOR_BANKS - 1);
+	state = s->state;
+	key = s->filter & SENSOR_FILTER_BANK;
 	bank = sn_banks.lookup(&key);
 	if (!bank)
 		return 0;
 	n = s->used;
-	SEARCH(bank, state, s->tail, TAIL_LEN - 1, n, 1 + PATH_LEN + NAME_LEN + SENSOR_INLINE_LEN);
+	SEARCH(bank, state, s->tail, 0, TAIL_LEN - 1, n, SENSOR_NAMES_MAX + SENSOR_INLINE_LEN);
 	s->state = state;
-	if (state == SENSOR_STATE_HIT) {
+	if (state == SENSOR_STATE_HIT && !s->judged) {
+		sn_calls.call((void *)ctx, CALL_JUDGE);
+	} else if (state == SENSOR_STATE_HIT) {
 		s->exec.header.flags |= SENSOR_F_MATCHED;
+		s->could_match = 1;
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 	} else if (s->arg_pos < s->arg_end) {
 		sn_calls.call((void *)ctx, CALL_SCAN_CHUNK);
-	} else if (s->mode == SENSOR_MODE_ALL) {
+	} else if (s->filter & SENSOR_FILTER_PATHS) {
+		sn_calls.call((void *)ctx, CALL_SCAN_PATH);
+	} else if (s->send) {
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else {
+		count(SENSOR_STAT_FILTERED);
+		return 0;
+	}
+	count(SENSOR_STAT_CALL_FAILED);
+	return 0;
+}
+
+/* After a hit, where it was not asked before: is this the host, where other rules may apply? */
+int judge(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct sensor_config *config;
+	struct scratch *s;
+	u32 zero = 0, plan;
+
+	s = sn_scratch.lookup(&zero);
+	config = sn_config.lookup(&zero);
+	if (!s || !config)
+		return 0;
+	s->judged = 1;
+	plan = SENSOR_PLAN_PASS;
+	if (judge_cgroups(ctx->args[0], s, config, 0) == CGROUP_IS_HOST)
+		plan = s->filter >> SENSOR_FILTER_HOST_SHIFT & SENSOR_FILTER_PLAN;
+	if (plan == SENSOR_PLAN_SEARCH) {
+		s->state = s->filter >> SENSOR_FILTER_HOST_STATE;
+		sn_calls.call((void *)ctx, CALL_SCAN);
+	} else if (plan == SENSOR_PLAN_PASS) {
+		s->exec.header.flags |= SENSOR_F_MATCHED;
+		s->could_match = 1;
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else if (s->send) {
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 	} else {
 		count(SENSOR_STAT_FILTERED);
@@ -488,7 +711,7 @@ int scan_chunk(struct bpf_raw_tracepoint_args *ctx)
 	chunk = sn_chunk.lookup(&zero);
 	if (!s || !chunk)
 		return 0;
-	key = s->bank & (SENSOR_BANKS - 1);
+	key = s->filter & SENSOR_FILTER_BANK;
 	bank = sn_banks.lookup(&key);
 	if (!bank)
 		return 0;
@@ -499,6 +722,7 @@ int scan_chunk(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	if (bpf_probe_read_user(chunk->args.data, n, (void *)s->arg_pos)) {
 		s->exec.header.flags |= SENSOR_F_ARGS_READ_ERROR;
+		s->could_match = 1;
 		count(SENSOR_STAT_ARGS_ERROR);
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 		count(SENSOR_STAT_CALL_FAILED);
@@ -506,15 +730,68 @@ int scan_chunk(struct bpf_raw_tracepoint_args *ctx)
 	}
 	*(u64 *)&chunk->args.data[n] = 0; /* the padding of the last stride */
 	state = s->state;
-	SEARCH(bank, state, chunk->args.data, SENSOR_CHUNK_LEN - 1, n, SENSOR_CHUNK_LEN);
+	SEARCH(bank, state, chunk->args.data, 0, SENSOR_CHUNK_LEN - 1, n, SENSOR_CHUNK_LEN);
 	s->state = state;
 	s->arg_pos += n;
-	if (state == SENSOR_STATE_HIT) {
+	if (state == SENSOR_STATE_HIT && !s->judged) {
+		sn_calls.call((void *)ctx, CALL_JUDGE);
+	} else if (state == SENSOR_STATE_HIT) {
 		s->exec.header.flags |= SENSOR_F_MATCHED;
+		s->could_match = 1;
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 	} else if (s->arg_pos < s->arg_end) {
 		sn_calls.call((void *)ctx, CALL_SCAN_CHUNK);
-	} else if (s->mode == SENSOR_MODE_ALL) {
+	} else if (s->filter & SENSOR_FILTER_PATHS) {
+		sn_calls.call((void *)ctx, CALL_SCAN_PATH);
+	} else if (s->send) {
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else {
+		count(SENSOR_STAT_FILTERED);
+		return 0;
+	}
+	count(SENSOR_STAT_CALL_FAILED);
+	return 0;
+}
+
+/*
+ * Where a rule names a path, the executable's is searched, too, once nothing else was found: its
+ * components from the leaf to the root, a NUL before and behind each, and one more, the root's.
+ */
+int scan_path(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0, begin, state, key, n;
+	struct sensor_bank *bank;
+	struct scratch *s;
+	u64 root;
+
+	s = sn_scratch.lookup(&zero);
+	if (!s)
+		return 0;
+	key = s->filter & SENSOR_FILTER_BANK;
+	bank = sn_banks.lookup(&key);
+	if (!bank)
+		return 0;
+	begin = s->used;
+	s->tail[begin & (TAIL_LEN - 1)] = 0;
+	s->used = begin + 1;
+	root = read_u64(s->task + OFF_TASK_FS) + OFF_FS_ROOT;
+	s->exe_flags = append_path(s, s->exe_file + OFF_FILE_F_PATH, root, &s->exec.exe);
+	s->exe_told = 1;
+	*(u64 *)&s->tail[s->used & (TAIL_LEN - 1)] = 0; /* the root's NUL, and the padding */
+	n = s->used + 1 - begin;
+	state = SENSOR_STATE_HIT; /* what is not there, or too much, is not searched and passes */
+	if (!(s->exe_flags & SENSOR_F_PATH_TRUNCATED) && n <= PATH_LEN) {
+		state = s->state;
+		SEARCH(bank, state, s->tail, begin, TAIL_LEN - 1, n, PATH_LEN);
+	}
+	s->state = state;
+	if (state == SENSOR_STATE_HIT && !s->judged) {
+		sn_calls.call((void *)ctx, CALL_JUDGE);
+	} else if (state == SENSOR_STATE_HIT) {
+		s->exec.header.flags |= SENSOR_F_MATCHED;
+		s->could_match = 1;
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else if (s->send) {
 		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
 	} else {
 		count(SENSOR_STAT_FILTERED);
@@ -539,7 +816,6 @@ int emit_args(struct bpf_raw_tracepoint_args *ctx)
 	if (!s || !chunk)
 		return 0;
 	args = &chunk->args;
-	s->could_match = s->exec.header.flags != 0;
 	s->arg_pos = s->arg_rest;
 	if (s->arg_pos < s->arg_end) {
 		args->header.kind = SENSOR_KIND_ARGS;
@@ -581,7 +857,7 @@ int emit_args(struct bpf_raw_tracepoint_args *ctx)
 /* Everything about the process itself. cgroups come first: they must not be pushed out. */
 int emit_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task, signal, cred, root, parent, inode;
+	u64 task, signal, cred, root, inode;
 	u32 zero = 0;
 	struct sensor_exec *e;
 	struct scratch *s;
@@ -594,13 +870,11 @@ int emit_exec(struct bpf_raw_tracepoint_args *ctx)
 	signal = read_u64(task + OFF_TASK_SIGNAL);
 	cred = read_u64(task + OFF_TASK_CRED);
 	root = read_u64(task + OFF_TASK_FS) + OFF_FS_ROOT;
-	parent = read_u64(task + OFF_TASK_REAL_PARENT);
 
 	append_cgroups(s, task);
 
 	e->start_ns = read_u64(task + OFF_TASK_START_TIME);
 	e->tid = (u32)bpf_get_current_pid_tgid();
-	e->ppid = read_u32(parent + OFF_TASK_TGID);
 	e->ruid = read_u32(cred + OFF_CRED_UID);
 	e->rgid = read_u32(cred + OFF_CRED_GID);
 	e->euid = read_u32(cred + OFF_CRED_EUID);
@@ -617,7 +891,9 @@ int emit_exec(struct bpf_raw_tracepoint_args *ctx)
 		inode = read_u64(s->exe_file + OFF_FILE_F_INODE);
 		if (!read_u32(inode + OFF_INODE_I_NLINK))
 			e->header.flags |= SENSOR_F_EXE_UNLINKED;
-		e->header.flags |= append_path(s, s->exe_file + OFF_FILE_F_PATH, root, &e->exe);
+		if (!s->exe_told)
+			s->exe_flags = append_path(s, s->exe_file + OFF_FILE_F_PATH, root, &e->exe);
+		e->header.flags |= s->exe_flags;
 	} else {
 		e->exe.offset = 0;
 		e->exe.length = 0;
@@ -709,18 +985,16 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 		p->egid = read_u32(cred + OFF_CRED_EGID);
 		p->flags = read_tty(signal, &p->tty_major, &p->tty_minor);
 		read_namespaces(task, &p->pid_ns, &p->mnt_ns);
-		p->args_total = 0;
+		p->reserved = 0;
 		bpf_probe_read_kernel_str(p->comm, sizeof(p->comm), (void *)(task + OFF_TASK_COMM));
-		proc = sn_procs.lookup(&tgid);
+		proc = proc_of(tgid);
 		/* an argv that could not be read is not known, which is not the same as empty */
-		if (proc && (proc->args_len || !proc->args_total)) {
+		if (proc &&
+		    (proc->image.text_len > proc->image.filename_len || !proc->image.args_total)) {
 			p->flags |= SENSOR_F_IN_TABLE;
-			p->args_total = proc->args_total;
-			bpf_probe_read_kernel(p->filename, sizeof(p->filename), proc->filename);
-			bpf_probe_read_kernel(p->args_head, sizeof(p->args_head), proc->args_head);
+			bpf_probe_read_kernel(&p->image, sizeof(p->image), &proc->image);
 		} else {
-			__builtin_memset(p->filename, 0, sizeof(p->filename));
-			__builtin_memset(p->args_head, 0, sizeof(p->args_head));
+			__builtin_memset(&p->image, 0, sizeof(p->image));
 		}
 		p->exe.offset = s->used;
 		p->exe.length = 0;
@@ -761,19 +1035,28 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 child = ctx->args[1];
-	u32 parent_tgid = bpf_get_current_pid_tgid() >> 32;
-	u32 tid = read_u32(child + OFF_TASK_PID), tgid = read_u32(child + OFF_TASK_TGID);
-	struct sensor_proc *proc;
+	u32 tgid = member_u32(child, OFF_TASK_TGID);
+	struct sensor_proc *parent, *proc;
 
-	if (tid != tgid)
+	if (member_u32(child, OFF_TASK_PID) != tgid)
 		return 0;
-	proc = sn_procs.lookup(&parent_tgid);
-	if (proc && sn_procs.update(&tgid, proc) == 0)
+	parent = proc_of(member_u32(ctx->args[0], OFF_TASK_TGID));
+	if (!parent) {
+		/* nothing is better than what an earlier owner of the number left */
+		proc = proc_of(tgid);
+		if (proc)
+			proc->tgid = 0;
 		return 0;
-	if (proc)
-		count(SENSOR_STAT_PROCS_FULL);
-	sn_procs.delete(
-		&tgid); /* nothing is better than what an earlier owner of the number left */
+	}
+	proc = new_place(tgid);
+	if (proc) {
+		proc->image.args_total = parent->image.args_total;
+		proc->image.filename_len = parent->image.filename_len;
+		set_image(&proc->image, parent->image.text, parent->image.text_len);
+		if (is_placed(proc, tgid))
+			return 0;
+	}
+	count(SENSOR_STAT_PROCS_FULL);
 	return 0;
 }
 
@@ -783,10 +1066,13 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
  */
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 signal = read_u64(ctx->args[0] + OFF_TASK_SIGNAL);
-	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	u64 task = ctx->args[0];
+	struct sensor_proc *proc;
 
-	if (read_u32(signal + OFF_SIGNAL_LIVE) == 0)
-		sn_procs.delete(&tgid);
+	if (member_u32(member(task, OFF_TASK_SIGNAL), OFF_SIGNAL_LIVE))
+		return 0;
+	proc = proc_of(member_u32(task, OFF_TASK_TGID));
+	if (proc)
+		proc->tgid = 0;
 	return 0;
 }

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CANARY_TIMEOUT_S = 5.0
+_MODES = {"matching": Mode.MATCHING, "containers": Mode.CONTAINERS, "all": Mode.ALL}
 
 
 def _to_stderr(line: str) -> None:
@@ -112,7 +113,7 @@ def _start(
     )
     probe = Probe.load(
         ring_bytes=config.kernel.ring_bytes,
-        others_ring_bytes=config.kernel.ring_bytes if config.kernel.capture == "all" else 4096,
+        others_ring_bytes=4096 if config.kernel.capture == "matching" else config.kernel.ring_bytes,
         processes_max=config.kernel.processes_max,
         proc_root=config.kernel.proc_root,
     )
@@ -123,8 +124,8 @@ def _start(
     _report(rules.loaded if isinstance(rules, RuleSet) else rules, say)
     if not isinstance(rules, RuleSet):
         raise ConfigurationError(f"{len(rules.errors)} errors in the rule files")
-    probe.set_filter(rules.prefilter.automaton)
-    probe.set_mode(Mode.ALL if config.kernel.capture == "all" else Mode.MATCHING)
+    probe.set_filter(rules.prefilter.filter)
+    probe.set_mode(_MODES[config.kernel.capture])
     sinks = make_sinks(config)
     user = _drop(config, sources)
 
@@ -157,6 +158,7 @@ def _start(
         cluster_name=config.containers.cluster_name,
         observer=observer,
         recorder=probe.recorder,
+        kernel=probe,
     )
 
     def counters() -> dict[str, int]:

@@ -17,7 +17,6 @@ import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,10 +26,8 @@ Document = dict[str, Any]
 
 ECS_VERSION: Final = "8.10.0"
 
-# Runtimes' helpers, by the start of the executable's name: what they start is a container's entry.
-_CONTAINER_PARENTS = ("containerd-shim", "runc", "crun", "conmon", "docker-containerd-shim")
-# The helpers themselves, and what Kubernetes nodes run all the time, are no entry.
-_NO_ENTRY = ("runc", "crun", "containerd-shim", "conmon", "pause", "calico-node", "check-status")
+# Runtimes' helpers, by the start of the executable's name: what they start in a container is its entry.
+_RUNTIMES = ("containerd-shim", "runc", "crun", "conmon", "docker-containerd-shim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,19 +236,20 @@ def _entry_leader(chain: tuple[Process, ...]) -> tuple[Process, str] | None:
     A session's leader that was started by a container runtime, by sshd, by a login, or by init.
     None where the known ancestors end before it.
     """
-    for process, parent in pairwise(chain):
+    for index, process in enumerate(chain[:-1], 1):
         if process.session_id != process.pid:
             continue
-        kind = _entry_kind(process, parent)
+        kind = _entry_kind(process, chain[index:])
         if kind is not None:
             return process, kind
     return None
 
 
-def _entry_kind(process: Process, parent: Process) -> str | None:
+def _entry_kind(process: Process, above: tuple[Process, ...]) -> str | None:
+    parent = above[0]
     parent_name = _executable_name(parent)
-    if parent_name.startswith(_CONTAINER_PARENTS):
-        return None if _executable_name(process).startswith(_NO_ENTRY) else "container"
+    if parent_name.startswith(_RUNTIMES):
+        return None if _is_helper(process, above) else "container"
     if parent_name.startswith("sshd"):
         return "sshd"
     if parent_name in ("login", "agetty"):
@@ -259,6 +257,18 @@ def _entry_kind(process: Process, parent: Process) -> str | None:
     if parent_name.startswith(("ssm-agent-worker", "ssm-session-worker")):
         return "ssm"
     return "init" if parent.pid == 1 else None
+
+
+def _is_helper(process: Process, above: tuple[Process, ...]) -> bool:
+    """Whether a runtime started it on the host, as its own helper, and not in a container.
+
+    A container's process may call itself what it likes, but its mount namespace is its own. A parent
+    that is ending has none any more: then that of its own parents counts, which are the runtime's, too.
+    """
+    outside = next((one.mnt_ns for one in above if one.mnt_ns is not None), None)
+    if process.mnt_ns is None or outside is None:
+        return _executable_name(process).startswith(_RUNTIMES)
+    return process.mnt_ns == outside
 
 
 def _executable_name(process: Process) -> str:

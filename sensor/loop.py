@@ -165,7 +165,7 @@ class Loop:
     def put_in_force(self, rules: RuleSet, before: Config) -> None:
         """What is in the rings was let through by the old filter: the old rules judge it first."""
         self.pump(0)
-        self.probe.set_filter(rules.prefilter.automaton)
+        self.probe.set_filter(rules.prefilter.filter)
         self.pipeline.engine = rules.engine
         rules.exceptions.succeed(self.outlet.exceptions)
         self.outlet.exceptions = rules.exceptions

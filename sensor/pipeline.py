@@ -28,7 +28,7 @@ from sensor.ecs import (
     recent_activity,
 )
 from sensor.errors import DecodeError
-from sensor.event import ExecEvent, RecentExec
+from sensor.event import Cgroup, ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
 from sensor.rules.engine import RuleEngine
 from sensor.rules.rule import Rule
@@ -46,6 +46,13 @@ class Outlet(Protocol):
         self, documents: tuple[Document, ...], rule: Rule, time_ns: int
     ) -> Document | None: ...
     def update(self, alert: Document, rule: Rule, place: Document) -> None: ...
+
+
+class HostCgroups(Protocol):
+    """The program in the kernel, which spares the host's execs where no rule wants them."""
+
+    def know_the_host(self, sensor_tgid: int, pid_ns: int | None, mnt_ns: int | None) -> None: ...
+    def note_host_cgroup(self, cgroups: tuple[Cgroup, ...]) -> None: ...
 
 
 class Recorder(Protocol):
@@ -86,6 +93,7 @@ class Pipeline:
     cluster_name: str | None = None
     observer: Callable[[Document], None] | None = None
     recorder: Recorder | None = None
+    kernel: HostCgroups | None = None
     clock: Callable[[], float] = time.monotonic
     counts: Counter[str] = field(default_factory=Counter)
     _sequence: int = 0
@@ -163,6 +171,8 @@ class Pipeline:
         self.counts[f"identity_{identity.state}"] += 1
         container_id = identity.container_id
         if container_id is None:
+            if self.kernel is not None and identity.state == "host":
+                self.kernel.note_host_cgroup(event.cgroups)
             self._judge(event, identity, None)
             return
         queue = self._waiting.get(container_id)
@@ -248,6 +258,9 @@ class Pipeline:
                 for decoder in self.decoders:
                     decoder.host_pid_ns = ancestor.pid_ns
                     decoder.host_mnt_ns = ancestor.mnt_ns
+        if self.kernel is not None:
+            first = self.decoders[0]
+            self.kernel.know_the_host(event.ppid, first.host_pid_ns, first.host_mnt_ns)
 
 
 def _more_may_come(resolution: Resolution) -> bool:

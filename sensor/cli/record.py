@@ -63,7 +63,7 @@ def record(
 
     config = Config(
         builtin_rules=False,
-        kernel=Kernel(capture="all", ring_bytes=_RING_BYTES),
+        kernel=Kernel(capture="containers" if containers_only else "all", ring_bytes=_RING_BYTES),
         containers=Containers(sockets=list(sockets) or None),
     )
     try:

@@ -19,9 +19,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Kernel(Section, frozen=True):
     """The program: what it sends, and the memory it may have."""
 
-    capture: Literal["matching", "all"] = "matching"
+    capture: Literal["matching", "containers", "all"] = "matching"
     ring_bytes: Positive = 4 << 20
-    processes_max: Positive = 32768
+    processes_max: Positive = 16384
     proc_root: str = "/proc"
 
     def __post_init__(self) -> None:

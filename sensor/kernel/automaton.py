@@ -3,9 +3,12 @@
 In: literals, as bytes folded to lower-case ASCII; a NUL in one stands for the end of a name or an
 argument. Out: a table of classes and a table of transitions, the contents of `struct sensor_bank`.
 
-The program searches NUL, path as given, NUL, name of the file it resolved to, NUL, argv. Here upper
-case shares its class with lower case, and '/' shares NUL's, so that a NUL stands before a basename,
-too: that passes a little more than it must, and never less.
+The program searches NUL, path as given, NUL, the file it resolved to, NUL, argv. Here upper case
+shares its class with lower case, and '/' shares NUL's, so that a NUL stands before a basename, too:
+that passes a little more than it must, and never less.
+
+The host's execs may need fewer literals than those of containers: they have an automaton of their
+own in the same tables, with another start.
 """
 
 from __future__ import annotations
@@ -24,35 +27,64 @@ class FilterTooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Automaton:
-    """`classes` has 256 bytes; `transitions` has `CLASSES` entries a state."""
+    """`classes` has 256 bytes; `transitions` has `CLASSES` entries a state.
+
+    `host_start` is the state in which a search of the host's execs starts.
+    """
 
     classes: bytes
     transitions: array[int]
+    host_start: int = STATE_START
 
     @property
     def states(self) -> int:
         return len(self.transitions) // CLASSES
 
-    def search(self, text: bytes) -> bool:
+    def search(self, text: bytes, *, host: bool = False) -> bool:
         """What the program does, in Python: whether any literal occurs in the text."""
-        state = STATE_START
+        state = self.host_start if host else STATE_START
         for byte in text:
             state = self.transitions[state * CLASSES + self.classes[byte]]
         return state == STATE_HIT
 
 
-def search_text(filename: bytes, resolved_name: bytes, argv: bytes) -> bytes:
-    """The text that the program searches. argv is as it lies in memory, each argument NUL-ended."""
-    return b"\0" + filename + b"\0" + resolved_name + b"\0" + argv + b"\0" * 8
+def search_text(filename: bytes, executable: bytes, argv: bytes, *, paths: bool = False) -> bytes:
+    """The text that the program searches. argv is as it lies in memory, each argument NUL-ended.
+
+    With `paths` the executable's path comes behind it, from the leaf to the root.
+    """
+    components = executable.split(b"/")[::-1]
+    text = b"\0" + b"\0".join([components[0], filename, argv]) + b"\0" * 8
+    return text + b"\0".join([*components, b""]) + b"\0" * 8 if paths else text
 
 
-def build(literals: Iterable[bytes]) -> Automaton:
-    """Raises `FilterTooLargeError`; an empty literal or none at all is a `ValueError`."""
+def build(literals: Iterable[bytes], host_literals: Iterable[bytes] | None = None) -> Automaton:
+    """Make one automaton, or two where the host's execs have literals of their own.
+
+    Raises `FilterTooLargeError`; an empty literal or none at all is a `ValueError`.
+    """
+    folded = _folded(literals)
+    if host_literals is None:
+        return Automaton(bytes(classes := _classes(folded)), _transitions(folded, classes))
+    host_folded = _folded(host_literals)
+    classes = _classes(folded + host_folded)
+    transitions = _transitions(folded, classes)
+    host = _transitions(host_folded, classes)
+    start = len(transitions) // CLASSES
+    if start + len(host) // CLASSES > STATES_MAX:
+        raise FilterTooLargeError(f"more than {STATES_MAX} states")
+    transitions.extend(STATE_HIT if state == STATE_HIT else state + start for state in host)
+    return Automaton(bytes(classes), transitions, start)
+
+
+def _folded(literals: Iterable[bytes]) -> list[bytes]:
     folded = sorted({literal.lower().replace(b"/", b"\0") for literal in literals})
     if not folded or b"" in folded:
         raise ValueError("a filter needs literals, and none of them empty")
-    classes = _classes(folded)
+    return folded
 
+
+def _transitions(folded: list[bytes], classes: bytearray) -> array[int]:
     trie: list[dict[int, int]] = [{}, {}]  # state 0 is the start, state 1 the hit
     for literal in folded:
         state = STATE_START
@@ -69,7 +101,7 @@ def build(literals: Iterable[bytes]) -> Automaton:
             state = following if following is not None else STATE_HIT
         if len(trie) > STATES_MAX:
             raise FilterTooLargeError(f"more than {STATES_MAX} states")
-    return Automaton(bytes(classes), _determinize(trie))
+    return _determinize(trie)
 
 
 def _classes(literals: list[bytes]) -> bytearray:

@@ -15,7 +15,7 @@ from sensor.errors import ProbeError
 from sensor.kernel.libbpf import libbpf
 
 # Kinds of BTF types, as in the kernel's documentation of the format.
-_STRUCT, _UNION, _ENUM = 4, 5, 6
+_STRUCT, _UNION, _ENUM, _TYPEDEF = 4, 5, 6, 8
 _MODIFIERS = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag: they name a type
 _HEADER = 12  # bytes of struct btf_type before its members
 _MEMBER = 12  # bytes of struct btf_member
@@ -66,6 +66,15 @@ class Btf:
             offset, type_id = found
             total += offset
         return total
+
+    def tracepoint(self, name: str) -> int:
+        """The id of a tracepoint's type. Raises `ProbeError` when the kernel has none of the name."""
+        found: int = self._lib.btf__find_by_name_kind(
+            self._btf, f"btf_trace_{name}".encode(), _TYPEDEF
+        )
+        if found < 0:
+            raise ProbeError(f"this kernel has no tracepoint {name}")
+        return found
 
     def size(self, struct: str) -> int | None:
         type_id: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)

@@ -19,7 +19,7 @@ _HEADER_SIZE = ct.sizeof(layout.Header)
 _EXEC_SIZE = ct.sizeof(layout.Exec)
 _PROCESS_SIZE = ct.sizeof(layout.Process)
 _ARGS_DATA = layout.Args.data.offset
-_HEAD = layout.Process.args_head.offset
+_IMAGE = layout.Process.image.offset + layout.Image.text.offset
 
 
 def text(raw: bytes) -> str:
@@ -115,8 +115,8 @@ class Decoder:
                 group_id=raw.pgid,
                 tty=tty,
                 cgroup_id=raw.cgroups[0].id,
-                pid_ns=raw.pid_ns,
-                mnt_ns=raw.mnt_ns,
+                pid_ns=raw.pid_ns or None,
+                mnt_ns=raw.mnt_ns or None,
                 working_directory=_path(tail, raw.cwd, flags & Flag.PATH_TRUNCATED),
             ),
             names=names,
@@ -154,7 +154,7 @@ class Decoder:
         return argv, len(argv) >= min(raw.args_total, layout.ARGS_MAX)
 
     def _namespaces(self, raw: layout.Exec) -> Namespaces | None:
-        if self.host_pid_ns is None or self.host_mnt_ns is None or not raw.pid_ns:
+        if self.host_pid_ns is None or self.host_mnt_ns is None or not raw.pid_ns or not raw.mnt_ns:
             return None
         return Namespaces(
             pid=raw.pid_ns,
@@ -234,8 +234,9 @@ def _processes(
     session_leader = group_leader = None
     while position + _PROCESS_SIZE <= end:
         raw = layout.Process.from_buffer_copy(tail, position)
-        head = tail[position + _HEAD : position + _HEAD + layout.HEAD_LEN]
-        process = _process(tail, raw, head)
+        start = position + _IMAGE
+        kept = tail[start : start + min(raw.image.text_len, layout.IMAGE_LEN)]
+        process = _process(tail, raw, kept)
         if raw.role & Role.ANCESTOR:
             ancestors.append(process)
         if raw.role & Role.SESSION_LEADER:
@@ -247,19 +248,18 @@ def _processes(
     return tuple(ancestors), session_leader, group_leader
 
 
-def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
+def _process(tail: bytes, raw: layout.Process, kept: bytes) -> Process:
     flags = Flag(raw.flags & _ALL_FLAGS)
     executable = _path(tail, raw.exe, flags)
-    comm, filename = text(raw.comm), text(raw.filename)
+    comm, filename = text(raw.comm), text(kept[: raw.image.filename_len].rstrip(b"\0"))
     args = None
     truncated = False
     if flags & Flag.IN_TABLE:
-        truncated = raw.args_total > layout.HEAD_LEN
-        args = split_argv(head[: raw.args_total])
-    # A process that forked and did not exec, or renamed itself, still is what it was started as;
-    # a path that does not fit the table is cut, and its end with the name is gone.
-    known = filename if 0 < len(filename) < layout.FILENAME_LEN - 1 else ""
-    name, _ = _names(known or comm, executable, comm)
+        head = kept[raw.image.filename_len :]
+        truncated = raw.image.args_total > len(head)
+        args = split_argv(head)
+    # A process that forked and did not exec, or renamed itself, still is what it was started as.
+    name, _ = _names(filename or comm, executable, comm)
     return Process(
         pid=raw.tgid,
         start_ns=raw.start_ns,
@@ -273,6 +273,7 @@ def _process(tail: bytes, raw: layout.Process, head: bytes) -> Process:
         group_id=raw.pgid,
         tty=(raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None,
         cgroup_id=raw.cgroup_id,
-        pid_ns=raw.pid_ns,
-        mnt_ns=raw.mnt_ns,
+        # a process that is ending may have left them already
+        pid_ns=raw.pid_ns or None,
+        mnt_ns=raw.mnt_ns or None,
     )

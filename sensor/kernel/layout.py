@@ -15,7 +15,7 @@ INLINE_LEN = 4096
 CHUNK_LEN = 8192
 CHUNKS_MAX = 26
 ARGS_MAX = INLINE_LEN - 8 + CHUNK_LEN * CHUNKS_MAX
-HEAD_LEN = 256
+IMAGE_LEN = 368
 FILENAME_LEN = 96
 HIERARCHIES = 2
 PROCESSES = 10
@@ -23,6 +23,16 @@ RECENT = 32
 RECENT_ARGS = 96
 RECORDERS = 512
 RECORDERS_WAYS = 4
+PROCS_WAYS = 8
+CGROUPS = 16384
+CGROUP_HOST = 1
+CGROUP_V1 = 0x9E3779B97F4A7C15
+FILTER_BANK = 1
+FILTER_PATHS = 2
+FILTER_PLAN_SHIFT = 4
+FILTER_HOST_SHIFT = 6
+FILTER_HOST_STATE = 16
+NAMES_MAX = 8192
 BANKS = 2
 CLASSES = 64
 STATES_MAX = 16384
@@ -48,6 +58,7 @@ class Flag(IntFlag):
     IN_TABLE = 1 << 9
     TTY = 1 << 10
     EXE_UNREADABLE = 1 << 11
+    CGROUP_NEW = 1 << 12
 
 
 class Role(IntFlag):
@@ -59,6 +70,15 @@ class Role(IntFlag):
 class Mode(IntEnum):
     ALL = 0
     MATCHING = 1
+    CONTAINERS = 2
+
+
+class Plan(IntEnum):
+    """What the filter does with an exec."""
+
+    PASS = 0
+    SEARCH = 1
+    DROP = 2
 
 
 class Stat(IntEnum):
@@ -108,6 +128,15 @@ class Cgroup(ct.Structure):
     _fields_ = (("id", ct.c_uint64), ("names", Span))
 
 
+class Image(ct.Structure):
+    _fields_ = (
+        ("args_total", ct.c_uint32),
+        ("filename_len", ct.c_uint16),
+        ("text_len", ct.c_uint16),
+        ("text", ct.c_uint8 * IMAGE_LEN),
+    )
+
+
 class Process(ct.Structure):
     _fields_ = (
         ("start_ns", ct.c_uint64),
@@ -123,11 +152,10 @@ class Process(ct.Structure):
         ("tty_minor", ct.c_uint32),
         ("pid_ns", ct.c_uint32),
         ("mnt_ns", ct.c_uint32),
-        ("args_total", ct.c_uint32),
+        ("reserved", ct.c_uint32),
         ("exe", Span),
         ("comm", ct.c_char * COMM_LEN),
-        ("filename", ct.c_char * FILENAME_LEN),
-        ("args_head", ct.c_uint8 * HEAD_LEN),
+        ("image", Image),
     )
 
 
@@ -163,12 +191,7 @@ class Exec(ct.Structure):
 
 
 class Proc(ct.Structure):
-    _fields_ = (
-        ("args_total", ct.c_uint32),
-        ("args_len", ct.c_uint32),
-        ("filename", ct.c_char * FILENAME_LEN),
-        ("args_head", ct.c_char * HEAD_LEN),
-    )
+    _fields_ = (("tgid", ct.c_uint64), ("image", Image))
 
 
 class Recent(ct.Structure):
@@ -194,7 +217,14 @@ class Recorder(ct.Structure):
 
 
 class Config(ct.Structure):
-    _fields_ = (("mode", ct.c_uint32), ("filter", ct.c_uint32), ("bank", ct.c_uint32))
+    _fields_ = (
+        ("mode", ct.c_uint32),
+        ("filter", ct.c_uint32),
+        ("knows_host", ct.c_uint32),
+        ("sensor_tgid", ct.c_uint32),
+        ("pid_ns", ct.c_uint32),
+        ("mnt_ns", ct.c_uint32),
+    )
 
 
 class Bank(ct.Structure):

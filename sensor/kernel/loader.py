@@ -4,9 +4,6 @@ In: a request (JSON) on a socket. Out: the file descriptors of maps, programs an
 same socket, with a JSON reply that names them. BCC brings LLVM, some 120 MB; it lives and dies in
 this process, so that the sensor itself stays small and can drop its privileges. This is the only
 module that imports `bcc`.
-
-The process table is seeded from /proc after the programs are attached: what the kernel has seen
-meanwhile is newer and is never overwritten.
 """
 
 from __future__ import annotations
@@ -22,11 +19,21 @@ from typing import Any
 
 from sensor.errors import ProbeError
 from sensor.kernel.btf import Btf
-from sensor.kernel.layout import FILENAME_LEN, HEAD_LEN, Proc
 from sensor.kernel.offsets import compiler_flags
+from sensor.kernel.program import attach
+from sensor.kernel.program import load as load_program
+from sensor.kernel.seed import seed
 
 # Indexes into sn_calls, as in bpf/sensor.bpf.c.
-_TAIL_CALLS = {"scan": 0, "scan_chunk": 1, "emit_args": 2, "emit_exec": 3, "emit_processes": 4}
+_TAIL_CALLS = {
+    "scan": 0,
+    "scan_chunk": 1,
+    "emit_args": 2,
+    "emit_exec": 3,
+    "emit_processes": 4,
+    "judge": 5,
+    "scan_path": 6,
+}
 # Exit and fork first: the process table must be right before the first exec is told.
 _TRACEPOINTS = {
     "on_exit": "sched_process_exit",
@@ -42,9 +49,9 @@ _MAPS = (
     "sn_banks",
     "sn_recorders",
     "sn_procs",
+    "sn_cgroups",
     "sn_calls",
 )
-_BPF_NOEXIST = 1
 
 
 def program_directory() -> Path:
@@ -73,6 +80,9 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     started = time.monotonic()
     with Btf() as btf:
         offsets = compiler_flags(btf)
+        types = {name: btf.tracepoint(tracepoint) for name, tracepoint in _TRACEPOINTS.items()}
+    # A program that is called has the type of its caller.
+    types |= dict.fromkeys(_TAIL_CALLS, types["on_exec"])
     flags = [
         *offsets,
         f"-I{directory}",
@@ -86,23 +96,27 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         raise ProbeError(f"the program's source is missing: {directory / 'sensor.bpf.c'}")
     try:
         program = bcc.BPF(src_file=str(directory / "sensor.bpf.c").encode(), cflags=flags)
-        functions = {
-            name: program.load_func(name, bcc.BPF.RAW_TRACEPOINT)
-            for name in (*_TAIL_CALLS, *_TRACEPOINTS)
-        }
-        calls = program["sn_calls"]
-        for name, index in _TAIL_CALLS.items():
-            calls[ct.c_int(index)] = ct.c_int(functions[name].fd)
-        for name, tracepoint in _TRACEPOINTS.items():
-            program.attach_raw_tracepoint(tp=tracepoint.encode(), fn_name=name.encode())
     except Exception as exc:  # BCC raises bare Exception; what it printed follows on stderr
-        raise ProbeError(f"BCC could not load the program: {exc}") from exc
+        raise ProbeError(f"BCC could not compile the program: {exc}") from exc
+    programs = {
+        name: load_program(
+            name,
+            bcc.lib.bpf_function_start(program.module, name.encode()),
+            bcc.lib.bpf_function_size(program.module, name.encode()),
+            type_id,
+        )
+        for name, type_id in types.items()
+    }
+    calls = program["sn_calls"]
+    for name, index in _TAIL_CALLS.items():
+        calls[ct.c_int(index)] = ct.c_int(programs[name])
+    links = {point: attach(name, programs[name]) for name, point in _TRACEPOINTS.items()}
     attached = time.monotonic()
 
-    seeded = _seed(program["sn_procs"].map_fd, bcc.lib, Path(request["proc_root"]))
     descriptors = {name: program[name].map_fd for name in _MAPS}
-    descriptors |= {f"prog:{name}": function.fd for name, function in functions.items()}
-    descriptors |= {f"link:{name.decode()}": fd for name, fd in program.raw_tracepoint_fds.items()}
+    seeded = seed(descriptors["sn_procs"], request["processes_max"], Path(request["proc_root"]))
+    descriptors |= {f"prog:{name}": fd for name, fd in programs.items()}
+    descriptors |= {f"link:{name}": fd for name, fd in links.items()}
     reply = {
         "descriptors": list(descriptors),
         "seeded": seeded,
@@ -119,31 +133,6 @@ def _namespace(proc_root: str, kind: str) -> int | None:
         return Path(proc_root, "1", "ns", kind).stat().st_ino
     except OSError:
         return None
-
-
-def _seed(map_fd: int, lib: ct.CDLL, proc_root: Path) -> int:
-    """Puts the processes that ran before the sensor into the process table; returns how many."""
-    seeded = 0
-    for entry in proc_root.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            with (entry / "cmdline").open("rb") as file:
-                cmdline = file.read(1 << 21)
-            filename = os.fsencode(os.readlink(entry / "exe"))
-        except OSError:
-            continue  # it is gone, or is a kernel thread
-        proc = Proc(
-            args_total=len(cmdline),
-            args_len=min(len(cmdline), HEAD_LEN),
-            filename=filename[: FILENAME_LEN - 1],
-        )
-        # as memory, not as a value: ctypes ends the value of a char array at its first NUL
-        ct.memmove(ct.addressof(proc) + Proc.args_head.offset, cmdline, proc.args_len)
-        key = ct.c_uint32(int(entry.name))
-        if lib.bpf_update_elem(map_fd, ct.byref(key), ct.byref(proc), _BPF_NOEXIST) == 0:
-            seeded += 1
-    return seeded
 
 
 def main() -> int:

@@ -10,8 +10,6 @@ from typing import Protocol
 
 from sensor.errors import ProbeError
 
-_F_NO_PREALLOC = 1  # BPF_F_NO_PREALLOC
-
 # Flag to places; a place is a structure and the path of members within it.
 _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
     "OFF_TASK_MM": (("task_struct", "mm"),),
@@ -30,6 +28,7 @@ _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
     # named real_start_time before 5.5
     "OFF_TASK_START_TIME": (("task_struct", "start_boottime"), ("task_struct", "real_start_time")),
     "OFF_MM_ARG_START": (("mm_struct", "arg_start"),),
+    "OFF_MM_ARG_END": (("mm_struct", "arg_end"),),
     "OFF_MM_EXE_FILE": (("mm_struct", "exe_file"),),
     "OFF_BPRM_FILENAME": (("linux_binprm", "filename"),),
     "OFF_FILE_F_PATH": (("file", "f_path"), ("file", "__f_path")),
@@ -66,6 +65,7 @@ _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
     "OFF_MNT_NAMESPACE_INUM": (("mnt_namespace", "ns", "inum"),),
     "OFF_PID_NAMESPACE_INUM": (("pid_namespace", "ns", "inum"),),
     "OFF_CSS_SET_DFL_CGRP": (("css_set", "dfl_cgrp"),),
+    "OFF_CSS_SET_CGRP_LINKS": (("css_set", "cgrp_links"),),
     "OFF_CSS_SET_SUBSYS": (("css_set", "subsys"),),
     "OFF_CSS_CGROUP": (("cgroup_subsys_state", "cgroup"),),
     "OFF_CGROUP_KN": (("cgroup", "kn"),),
@@ -95,10 +95,6 @@ def compiler_flags(types: Types) -> list[str]:
     values["SIZE_UPID"] = types.size("upid")
     # Without any controller the kernel still has v2's tree: no v1 hierarchy to look at.
     values["CGROUP_SUBSYS_COUNT"] = types.enumerator("cgroup_subsys_id", "CGROUP_SUBSYS_COUNT") or 0
-    # Before 6.1, which brought BPF an allocator of its own, a hash that allocates as it goes makes the
-    # kernel warn and taints it, or is refused: there the process table is allocated at once.
-    own_allocator = types.size("bpf_mem_alloc") is not None
-    values["PROCS_FLAGS"] = _F_NO_PREALLOC if own_allocator else 0
     missing = sorted(flag for flag, value in values.items() if value is None)
     if missing:
         places = ", ".join(

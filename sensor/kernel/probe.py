@@ -21,13 +21,27 @@ from pathlib import Path
 from typing import Any
 
 from sensor.errors import ProbeError
+from sensor.event import Cgroup
 from sensor.kernel import layout
-from sensor.kernel.automaton import Automaton
-from sensor.kernel.layout import BANKS, RECORDERS, STAT_COUNT, Bank, Config, Mode, Stat
+from sensor.kernel.filter import Filter
+from sensor.kernel.layout import (
+    BANKS,
+    CGROUP_HOST,
+    CGROUP_V1,
+    CGROUPS,
+    FILTER_BANK,
+    RECORDERS,
+    STAT_COUNT,
+    Bank,
+    Config,
+    Mode,
+    Stat,
+)
 from sensor.kernel.recorder import FlightRecorder
 
 _REPLY_BYTES = 1 << 16
 _DESCRIPTORS_MAX = 64
+_PROCESSES_MIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +74,8 @@ class Probe:
             for name, fd in self._descriptors.items()
             if name.startswith("link:")
         }
+        self._spares_the_host = False
+        self._cgroups = memoryview(self._map("sn_cgroups", CGROUPS * 8)).cast("Q")
         self._banks = self._map("sn_banks", BANKS * _rounded(ct.sizeof(Bank)))
         self.recorder = FlightRecorder(
             self._map("sn_recorders", RECORDERS * ct.sizeof(layout.Recorder))
@@ -71,7 +87,7 @@ class Probe:
         *,
         ring_bytes: int = 4 << 20,
         others_ring_bytes: int = 4096,
-        processes_max: int = 32768,
+        processes_max: int = 16384,
         proc_root: str = "/proc",
         timeout_s: float = 60.0,
     ) -> Probe:
@@ -81,7 +97,7 @@ class Probe:
             "cpus": cpus,
             "ring_pages": ring_bytes // mmap.PAGESIZE,
             "others_pages": max(1, others_ring_bytes // mmap.PAGESIZE),
-            "processes_max": processes_max,
+            "processes_max": 1 << (max(processes_max, _PROCESSES_MIN) - 1).bit_length(),
             "proc_root": proc_root,
         }
         # The child is root: it must find the same package as we are, and nothing in the working
@@ -130,24 +146,51 @@ class Probe:
 
     def set_mode(self, mode: Mode) -> None:
         self._config.mode = mode
+        self._use_what_is_known()
 
-    def set_filter(self, automaton: Automaton | None) -> None:
-        """Puts a filter to work by one write, or takes it away: then every exec could match.
+    def set_filter(self, wanted: Filter) -> None:
+        """Puts a filter to work by one write.
 
         The bank that is written is the one not in use. Searches that began with the bank before
         last are long over: one takes microseconds, and reloads come from people.
         """
-        if automaton is None:
-            self._config.filter = 0
+        number = self._config.filter & FILTER_BANK
+        if (automaton := wanted.automaton) is not None:
+            number = 1 - number
+            start = number * _rounded(ct.sizeof(Bank))
+            table = start + Bank.next.offset
+            self._banks[start : start + len(automaton.classes)] = automaton.classes
+            raw = automaton.transitions.tobytes()
+            self._banks[table : table + len(raw)] = raw
+        self._spares_the_host = wanted.spares_the_host
+        self._config.filter = wanted.word(number)
+        self._use_what_is_known()
+
+    def know_the_host(self, sensor_tgid: int, pid_ns: int | None, mnt_ns: int | None) -> None:
+        """From here on the host's execs may be spared; what the sensor starts itself never is.
+
+        `sensor_tgid` is the sensor's number as the kernel counts, from outside of any container.
+        """
+        self._config.pid_ns, self._config.mnt_ns = pid_ns or 0, mnt_ns or 0
+        self._config.sensor_tgid = sensor_tgid
+        self._use_what_is_known()
+
+    def _use_what_is_known(self) -> None:
+        of_use = self._spares_the_host or self._config.mode == Mode.CONTAINERS
+        self._config.knows_host = of_use and self._config.sensor_tgid != 0
+
+    def note_host_cgroup(self, cgroups: tuple[Cgroup, ...]) -> None:
+        """Tells the program that a process with these cgroups, the default one first, is in no container.
+
+        That must follow from their paths alone: processes of other namespaces are judged by it, too.
+        """
+        if not self._config.sensor_tgid:
             return
-        number = 1 - self._config.bank
-        start = number * _rounded(ct.sizeof(Bank))
-        table = start + Bank.next.offset
-        self._banks[start : start + len(automaton.classes)] = automaton.classes
-        raw = automaton.transitions.tobytes()
-        self._banks[table : table + len(raw)] = raw
-        self._config.bank = number
-        self._config.filter = 1
+        key = cgroups[0].id + sum(cgroup.id * CGROUP_V1 for cgroup in cgroups[1:])
+        place = key % CGROUPS
+        word = (key << 1 | CGROUP_HOST) & (1 << 64) - 1
+        if self._cgroups[place] != word:
+            self._cgroups[place] = word
 
     def counters(self) -> dict[str, int]:
         """Totals over all CPUs since the program was loaded, by the counter's name in lower case."""

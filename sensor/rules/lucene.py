@@ -8,12 +8,16 @@ letters match in both cases but, as in Lucene, ranges such as `[a-f]` only as th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import string
+from dataclasses import dataclass, replace
 
 # What the classes stand for in Lucene: ASCII only, and fewer spaces than elsewhere.
 _CLASSES = {"d": "0-9", "s": " \\t\\n\\r", "w": "a-zA-Z_0-9"}
+_CLASS_CHARACTERS = {"d": string.digits, "s": " \t\n\r"}
 _MAX_DEPTH = 50
 _MAX_REPEAT = 1000
+_MAX_LENGTH = 64
+_MAX_WIDE = 128  # strings made of classes' characters, in one set
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +25,17 @@ class Regex:
     """A pattern for RE2, without anchors or capturing groups, and what is known of its matches.
 
     `exact` is the one string it matches, where it is one. Of each set of `needs` one string is in every
-    match. Both ignore case where the pattern does.
+    match; so it is with `wide`, whose sets are made of a class's characters and so may be large. Every
+    match starts with one of `starts` and ends with one of `stops`, where they are known. All ignore case
+    where the pattern does.
     """
 
     re2: str
     exact: str | None = None
     needs: tuple[frozenset[str], ...] = ()
+    wide: tuple[frozenset[str], ...] = ()
+    starts: frozenset[str] | None = None
+    stops: frozenset[str] | None = None
 
     def all_needs(self) -> tuple[frozenset[str], ...]:
         """Give sets of strings, of each of which one is in every match."""
@@ -34,13 +43,14 @@ class Regex:
             return (frozenset([self.exact]),) if self.exact else ()
         return self.needs
 
-    def necessary(self) -> frozenset[str] | None:
-        """Give the most telling of these sets."""
-        return max(
-            self.all_needs(),
-            key=lambda texts: (min(map(len, texts), default=1_000), -len(texts)),
-            default=None,
-        )
+    def necessary(self, *, wide: bool = False) -> frozenset[str] | None:
+        """Give the most telling of these sets; with `wide` it may be a large one."""
+        return max(self.all_needs() + (self.wide if wide else ()), key=_telling, default=None)
+
+
+def _telling(texts: frozenset[str]) -> tuple[int, bool, int]:
+    """Rank a set; a dot tells little, for it is in every file name and version."""
+    return min(map(len, texts), default=1_000), not any("." in t for t in texts), -len(texts)
 
 
 def translate(pattern: str, *, insensitive: bool) -> Regex:
@@ -51,9 +61,24 @@ def translate(pattern: str, *, insensitive: bool) -> Regex:
 def concatenate(parts: list[Regex]) -> Regex:
     """Put parts one after the other."""
     needs: list[frozenset[str]] = []
+    wide: list[frozenset[str]] = []
     run = ""
     whole = True
+    starts: frozenset[str] | None = frozenset([""])
+    stops = starts
+    from_start = True  # so far every match starts with one of `stops` and nothing else
     for part in parts:
+        joined = _joined(stops, part.starts)
+        if from_start:
+            starts = joined or stops
+        if part.exact is not None and joined is not None:
+            stops = joined
+        else:
+            if joined is not None and not from_start:
+                wide.append(joined)
+            from_start = False
+            wide += part.wide
+            stops = part.stops
         if part.exact is not None:
             run += part.exact
             continue
@@ -65,7 +90,19 @@ def concatenate(parts: list[Regex]) -> Regex:
         "".join(part.re2 for part in parts),
         exact=run if whole else None,
         needs=tuple(dict.fromkeys(needs)),
+        wide=tuple(dict.fromkeys(some for some in (starts, *wide, stops) if some)),
+        starts=starts,
+        stops=stops,
     )
+
+
+def _joined(before: frozenset[str] | None, after: frozenset[str] | None) -> frozenset[str] | None:
+    """Give what stands where the one ends and the other starts, unless that is too much."""
+    if not before or not after or len(before) * len(after) > _MAX_WIDE:
+        return None
+    if max(map(len, before)) + max(map(len, after)) > _MAX_LENGTH:
+        return None
+    return frozenset(one + other for one in before for other in after)
 
 
 def _alternatives(branches: list[Regex]) -> Regex:
@@ -83,6 +120,9 @@ def _alternatives(branches: list[Regex]) -> Regex:
     )
 
 
+_EMPTY = Regex("(?:)", exact="", starts=frozenset([""]), stops=frozenset([""]))
+
+
 class _Translator:
     def __init__(self, pattern: str, *, insensitive: bool) -> None:
         self.pattern = pattern
@@ -92,7 +132,7 @@ class _Translator:
 
     def translate(self) -> Regex:
         if not self.pattern:
-            return Regex("", exact="")
+            return replace(_EMPTY, re2="")
         result = self.union()
         if self.position < len(self.pattern):
             raise self.error("this ) closes nothing")
@@ -141,7 +181,17 @@ class _Translator:
             self.position += 1
             low, suffix = self.bounds() if char == "{" else (int(char == "+"), char)
             # Grouped each time: a second ? would make RE2's quantifier lazy, here it is one more option.
-            part = Regex(f"(?:{part.re2}{suffix})", needs=part.all_needs() if low else ())
+            part = (
+                Regex(
+                    f"(?:{part.re2}{suffix})",
+                    needs=part.all_needs(),
+                    wide=part.wide,
+                    starts=part.starts,
+                    stops=part.stops,
+                )
+                if low
+                else Regex(f"(?:{part.re2}{suffix})")
+            )
         return part
 
     def bounds(self) -> tuple[int, str]:
@@ -192,18 +242,22 @@ class _Translator:
             case '"':
                 return self.quoted()
             case "\\":
+                letter = self.peek()
                 char, members = self.escaped()
-                return Regex(f"[{members}]") if members else self.single(char)
+                if not members:
+                    return self.single(char)
+                chars = frozenset(_CLASS_CHARACTERS.get(letter, "")) or None
+                return Regex(f"[{members}]", starts=chars, stops=chars)
             case _:
                 return self.single(char)
 
     def group(self) -> Regex:
         if self.take(")"):
-            return Regex("(?:)", exact="")
+            return _EMPTY
         inside = self.union()
         if not self.take(")"):
             raise self.error("this ( is never closed")
-        return Regex(f"(?:{inside.re2})", exact=inside.exact, needs=inside.needs)
+        return replace(inside, re2=f"(?:{inside.re2})")
 
     def quoted(self) -> Regex:
         end = self.pattern.find('"', self.position)
@@ -212,7 +266,7 @@ class _Translator:
         text = self.pattern[self.position : end]
         self.position = end + 1
         parts = concatenate([self.single(char) for char in text])
-        return Regex(f"(?:{parts.re2})", exact=text)
+        return replace(parts, re2=f"(?:{parts.re2})", exact=text)
 
     def escaped(self) -> tuple[str, str]:
         """Read what follows a backslash: a character and "", or "" and the inside of a class."""
@@ -234,21 +288,26 @@ class _Translator:
         members = [self.member()]
         while not self.take("]"):
             members.append(self.member())
+        known = [chars for _, chars in members if chars is not None]
+        chars = frozenset("".join(known)) if len(known) == len(members) and not negated else None
         # [x] is a way to write x where x means something else.
         alone = self.pattern[start : self.position - 1].removeprefix("\\")
         exact = alone if len(alone) == 1 and alone not in "dsw" and not negated else None
-        return Regex(f"[{'^' if negated else ''}{''.join(members)}]", exact=exact)
+        re2 = "".join(text for text, _ in members)
+        return Regex(f"[{'^' if negated else ''}{re2}]", exact=exact, starts=chars, stops=chars)
 
-    def member(self) -> str:
+    def member(self) -> tuple[str, str | None]:
+        """Read a part of a class: its text for RE2, and its characters where they are few."""
         char = self.next()
         if char == "\\":
+            letter = self.peek()
             char, members = self.escaped()
             if members.startswith("^"):
                 raise self.error("a negated class inside a class is not supported")
             if members:
-                return members
+                return members, _CLASS_CHARACTERS.get(letter)
         if not self.take("-"):
-            return self.both_cases(char)
+            return self.both_cases(char), char
         last = self.next()
         if last == "\\":
             last, _ = self.escaped()
@@ -256,11 +315,15 @@ class _Translator:
             raise self.error("the character - itself is written \\-")
         if last < char:
             raise self.error("this range has no end, or ends before it starts")
-        return f"{self.code(char)}-{self.code(last)}"
+        few = ord(last) - ord(char) < _MAX_WIDE
+        chars = "".join(map(chr, range(ord(char), ord(last) + 1))) if few else None
+        return f"{self.code(char)}-{self.code(last)}", chars
 
     def single(self, char: str) -> Regex:
         both = self.both_cases(char)
-        return Regex(f"[{both}]" if self.insensitive and char.isalpha() else both, exact=char)
+        only = frozenset([char])
+        re2 = f"[{both}]" if self.insensitive and char.isalpha() else both
+        return Regex(re2, exact=char, starts=only, stops=only)
 
     def both_cases(self, char: str) -> str:
         if self.insensitive and char.isascii() and char.isalpha():

@@ -8,10 +8,13 @@ first 4 KiB of argv and then 8 KiB at a time: most cases put a literal across su
 from __future__ import annotations
 
 import marshal
+import os
 import random
 import secrets
+import shutil
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import images
@@ -20,13 +23,13 @@ from cgroup_of_its_own import CgroupOfItsOwn
 
 from sensor.kernel.automaton import build, search_text
 from sensor.kernel.decode import Decoder
-from sensor.kernel.layout import ARGS_MAX, CHUNK_LEN, INLINE_LEN, Mode
+from sensor.kernel.filter import Filter
+from sensor.kernel.layout import ARGS_MAX, CHUNK_LEN, INLINE_LEN, Mode, Plan
 from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from sensor.event import ExecEvent
 
@@ -95,6 +98,19 @@ class Kernel:
         name = f"{self._token}:{self._number:08}".encode()
         return [program, name, *memory.removesuffix(b"\0").split(b"\0")]
 
+    @contextmanager
+    def inside(self, cgroup: CgroupOfItsOwn) -> Iterator[None]:
+        """Run what follows in another cgroup."""
+        before, self._cgroup = self._cgroup, cgroup
+        try:
+            yield
+        finally:
+            self._cgroup = before
+
+    def came(self, *cases: Case) -> list[bool]:
+        """Exec all, and tell which of them came through."""
+        return [self.event_of(argv) is not None for argv in self.run(cases)]
+
     def _exec(self, argvs: list[Argv]) -> None:
         self._batch.write_bytes(marshal.dumps(argvs))
         self._cgroup.run([sys.executable, "-I", "-S", "-c", SPAWN, str(self._batch)])
@@ -126,7 +142,7 @@ def kernel(machine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         link.symlink_to(program)
         programs.append(bytes(link))
     with ExitStack() as stack:
-        probe = Probe.load()
+        probe = Probe.load(others_ring_bytes=1 << 20)
         stack.callback(probe.close)
         rings = Rings(*probe.ring_fds)
         stack.callback(rings.close)
@@ -143,7 +159,7 @@ def differences(
 ) -> tuple[list[str], float]:
     """What the kernel judged otherwise than Python, and which part of the cases is a hit."""
     automaton = build([*literals, SENTINEL])
-    kernel.probe.set_filter(automaton)
+    kernel.probe.set_filter(Filter.searching(automaton))
     ran = kernel.run(cases)
     wrong, hits = [], 0
     for argv in ran:
@@ -263,7 +279,7 @@ def test_what_an_earlier_exec_left_behind_is_not_searched(kernel: Kernel) -> Non
 
 def test_what_is_too_long_to_be_searched_whole_passes(kernel: Kernel) -> None:
     """Up to the limit argv is searched; beyond it comes, cut, whatever is in it."""
-    kernel.probe.set_filter(build([WORD, SENTINEL]))
+    kernel.probe.set_filter(Filter.searching(build([WORD, SENTINEL])))
     program = kernel.programs[0]
     cases = {}
     for over in (0, 1, 8):
@@ -284,3 +300,128 @@ def test_what_is_too_long_to_be_searched_whole_passes(kernel: Kernel) -> None:
         (8, True): True,
         (8, False): True,
     }
+
+
+HOST_WORD = b"slartibartfast"
+
+
+@pytest.fixture
+def host(kernel: Kernel) -> Iterator[CgroupOfItsOwn]:
+    """A cgroup that is no container's, as the program knows, and a filter for both kinds."""
+    automaton = build([WORD, HOST_WORD, SENTINEL], [HOST_WORD, SENTINEL])
+    kernel.probe.set_filter(Filter(automaton=automaton, plan=Plan.SEARCH, host_plan=Plan.SEARCH))
+    kernel.probe.know_the_host(1, None, None)
+    with CgroupOfItsOwn(b"sensor-test-host-" + secrets.token_hex(4).encode()) as cgroup:
+        yield cgroup
+        kernel.probe.set_mode(Mode.MATCHING)
+        kernel.probe.know_the_host(0, None, None)
+
+
+def case(kernel: Kernel, text: bytes) -> Case:
+    return kernel.programs[0], text
+
+
+def learn(kernel: Kernel) -> None:
+    """Have the cgroup known as the host's, from an exec that came through as unknown."""
+    (argv,) = kernel.run([case(kernel, WORD)])
+    event = kernel.event_of(argv)
+    assert event is not None, "what is not known is no host's"
+    kernel.probe.note_host_cgroup(event.cgroups)
+
+
+LONG = b" " * 600
+
+
+@pytest.mark.parametrize("padding", [b"", LONG, b"x\0" * 20_000])
+def test_the_host_is_searched_for_its_own_literals(
+    kernel: Kernel, host: CgroupOfItsOwn, padding: bytes
+) -> None:
+    with kernel.inside(host):
+        learn(kernel)
+        texts = (padding + WORD, padding + HOST_WORD, padding + WORD + HOST_WORD, padding)
+        found = kernel.came(*(case(kernel, text) for text in texts))
+    assert found == [False, True, True, False]
+    assert kernel.came(*(case(kernel, text) for text in texts[:3])) == [True, True, True]
+
+
+def test_of_the_host_nothing_comes_where_no_rule_wants_it(
+    kernel: Kernel, host: CgroupOfItsOwn
+) -> None:
+    automaton = build([WORD, SENTINEL])
+    too_long = b"x" * 120_000 + b"\0" + b"x" * 120_000
+    with kernel.inside(host):
+        learn(kernel)
+        kernel.probe.set_filter(Filter(automaton=automaton, plan=Plan.SEARCH, host_plan=Plan.DROP))
+        before = kernel.probe.counters()
+        kernel._exec(
+            argvs := [kernel._named(case(kernel, t)) for t in (WORD, LONG + WORD, too_long)]
+        )
+        moved = kernel.probe.counters()["filtered"] - before["filtered"]
+    assert kernel.came(case(kernel, WORD), case(kernel, too_long)) == [True, True]
+    assert [kernel.event_of(argv) for argv in argvs] == [None] * 3
+    assert moved >= len(argvs)
+
+
+def test_what_is_not_known_passes_once_where_searching_it_takes_long(
+    kernel: Kernel, host: CgroupOfItsOwn
+) -> None:
+    with kernel.inside(host):
+        assert kernel.came(case(kernel, b"short"), case(kernel, LONG)) == [False, True]
+        assert kernel.came(case(kernel, LONG), case(kernel, LONG + WORD)) == [False, True]
+
+
+def test_what_the_sensor_starts_itself_is_never_taken_for_the_hosts(
+    kernel: Kernel, host: CgroupOfItsOwn
+) -> None:
+    with kernel.inside(host):
+        learn(kernel)
+        argv = kernel._named((kernel.programs[0], WORD))
+        other = kernel._named((kernel.programs[0], WORD))
+        kernel.probe.know_the_host(os.getpid(), None, None)
+        host.run([os.fsdecode(part) for part in argv])  # a child of this process
+        kernel._exec([other])
+        kernel.run([])
+    assert kernel.event_of(argv) is not None
+    assert kernel.event_of(other) is None
+
+
+def test_all_of_a_container_is_told_where_containers_are_captured(
+    kernel: Kernel, host: CgroupOfItsOwn
+) -> None:
+    namespaces = [Path("/proc/self/ns", kind).stat().st_ino for kind in ("pid", "mnt")]
+    kernel.probe.know_the_host(1, *namespaces)
+    assert kernel.came(case(kernel, b"nothing")) == [False]
+    kernel.probe.set_mode(Mode.CONTAINERS)
+    assert kernel.came(case(kernel, b"nothing")) == [True]
+    with kernel.inside(host):
+        assert kernel.came(case(kernel, b"not known yet")) == [True]
+        learn(kernel)
+        found = kernel.came(case(kernel, b"nothing"), case(kernel, WORD), case(kernel, HOST_WORD))
+        assert found == [False, False, True]
+        kernel.probe.know_the_host(1, namespaces[0], namespaces[1] + 1)
+        assert kernel.came(case(kernel, b"other namespaces")) == [True]
+
+
+def test_the_executables_path_is_searched_where_a_rule_names_it(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "Marvin"
+    folder.mkdir()
+    program = shutil.copy(os.path.realpath(kernel.programs[0]), folder / PROGRAM)
+    link = tmp_path / "link"
+    link.symlink_to(program)
+    top = f"\0{tmp_path.parts[1]}\0\0".encode()
+    for literal, expected in ((b"\0marvin\0", True), (top, True), (b"\0marvin\0\0", False)):
+        for paths in (True, False):
+            wanted = Filter(
+                automaton=build([literal, SENTINEL]),
+                plan=Plan.SEARCH,
+                host_plan=Plan.SEARCH,
+                paths=paths,
+            )
+            kernel.probe.set_filter(wanted)
+            (argv,) = kernel.run([(bytes(link), b"x")])
+            event = kernel.event_of(argv)
+            assert (event is not None) == (expected and paths), (literal, paths)
+            if event is not None:
+                assert event.process.executable == str(program)

@@ -64,7 +64,12 @@ def test_bytes_that_are_no_text_can_be_recovered() -> None:
     assert "args_base64" not in document()["sensor"]
 
 
-SHIM = {"pid": 50, "name": "containerd-shim", "executable": "/usr/bin/containerd-shim-runc-v2"}
+SHIM = {
+    "pid": 50,
+    "name": "containerd-shim",
+    "executable": "/usr/bin/containerd-shim-runc-v2",
+    "mnt_ns": 9,
+}
 BASH = {"pid": 90, "name": "bash", "executable": "/usr/bin/bash", "session_id": 90}
 
 
@@ -89,7 +94,7 @@ def test_a_process_can_be_its_own_entry() -> None:
         ({"pid": 5, "name": "sshd", "executable": "/usr/sbin/sshd"}, "sshd"),
         ({"pid": 1, "name": "systemd", "executable": "/usr/lib/systemd/systemd"}, "init"),
         ({"pid": 5, "name": "login", "executable": "/usr/bin/login"}, "console"),
-        ({"pid": 5, "name": "conmon", "executable": "/usr/bin/conmon"}, "container"),
+        ({"pid": 5, "name": "conmon", "executable": "/usr/bin/conmon", "mnt_ns": 9}, "container"),
     ],
 )
 def test_how_somebody_came_in(parent: dict[str, Any], kind: str) -> None:
@@ -97,9 +102,36 @@ def test_how_somebody_came_in(parent: dict[str, Any], kind: str) -> None:
     assert made["entry_leader"]["entry_meta"]["type"] == kind
 
 
-def test_a_runtimes_own_helper_is_no_entry() -> None:
-    helper = process(name="runc", executable="/usr/sbin/runc", session_id=100)
-    assert "entry_leader" not in document(helper, ancestors=(process(**SHIM),))["process"]
+ENDING = {"pid": 60, "name": "runc", "executable": None, "mnt_ns": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "mnt_ns", "ancestors", "is_entry"),
+    [
+        ("runc", 9, [SHIM], False),
+        ("unpigz", 9, [SHIM], False),
+        ("runc", None, [SHIM], False),
+        ("bash", None, [SHIM], True),
+        # the parent has ended, and its namespaces with it
+        ("runc", 9, [ENDING, SHIM], False),
+        ("runc", 1, [ENDING, SHIM], True),
+        # in a container a name is no excuse
+        ("runc", 1, [SHIM], True),
+        ("pause", 1, [SHIM], True),
+    ],
+)
+def test_a_runtimes_own_helper_is_no_entry(
+    name: str, mnt_ns: int | None, ancestors: list[dict[str, Any]], is_entry: bool
+) -> None:
+    subject = process(name=name, executable=f"/usr/sbin/{name}", session_id=100, mnt_ns=mnt_ns)
+    made = document(subject, ancestors=tuple(process(**fields) for fields in ancestors))
+    assert ("entry_leader" in made["process"]) is is_entry
+
+
+def test_who_calls_its_parent_runc_inside_a_container_makes_no_entry() -> None:
+    fake = process(pid=60, name="runc", executable="/tmp/runc")
+    made = document(process(session_id=100), ancestors=(fake,))
+    assert "entry_leader" not in made["process"]
 
 
 def test_where_the_ancestors_end_too_early_no_entry_is_invented() -> None:

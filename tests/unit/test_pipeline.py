@@ -109,6 +109,55 @@ def test_the_rule_is_quiet_where_no_container_is_known(fields: dict[str, Any]) -
     assert alerts(subject).alerts == []
 
 
+class Kernel:
+    """What the program in the kernel is told of the host."""
+
+    def __init__(self) -> None:
+        self.host: tuple[int, int | None, int | None] | None = None
+        self.cgroups: list[tuple[Cgroup, ...]] = []
+
+    def know_the_host(self, sensor_tgid: int, pid_ns: int | None, mnt_ns: int | None) -> None:
+        self.host = (sensor_tgid, pid_ns, mnt_ns)
+
+    def note_host_cgroup(self, cgroups: tuple[Cgroup, ...]) -> None:
+        self.cgroups.append(cgroups)
+
+
+ON_HOST = Namespaces(pid=1, mnt=1, pid_is_host=True, mnt_is_host=True)
+UNSHARED = Namespaces(pid=1, mnt=2, pid_is_host=True, mnt_is_host=False)
+SESSION = (Cgroup(id=8, path="/user.slice/session-1.scope"),)
+
+
+def test_only_what_is_known_to_be_the_host_is_told_to_the_kernel() -> None:
+    events = [
+        search("container"),
+        search("container", namespaces=ON_HOST),
+        search("unknown", cgroups=(), namespaces=ON_HOST),
+        search("cut", cgroups=(Cgroup(id=9, path="/x", truncated=True),), namespaces=ON_HOST),
+        search("unshared", cgroups=(Cgroup(id=9, path="/x"),), namespaces=UNSHARED),
+        search("not read", cgroups=SESSION, namespaces=None),
+        search("host", cgroups=SESSION, namespaces=ON_HOST),
+    ]
+    subject = pipeline(list(events), Resolver([]))
+    subject.kernel = kernel = Kernel()
+    for number in range(len(events)):
+        subject.record(0, bytes([number]))
+    assert kernel.cgroups == [SESSION]
+
+
+def test_the_canary_tells_the_kernel_who_the_sensor_is() -> None:
+    subject = pipeline([], Resolver([]))
+    subject.kernel = kernel = Kernel()
+    token = subject.canary.literal.strip(b"\0").decode()
+    first = process(pid=1, pid_ns=5, mnt_ns=6)
+    canary = exec_event(process(args=("true", token)), ppid=77, ancestors=(first,))
+    subject.decoders[0].events.append(canary)  # type: ignore[attr-defined]
+    subject.decoders[0].host_pid_ns = subject.decoders[0].host_mnt_ns = None
+    subject.record(0, b"\0")
+    assert kernel.host == (77, 5, 6)
+    assert kernel.cgroups == []
+
+
 def test_a_broken_record_is_counted_and_the_next_is_judged() -> None:
     subject = pipeline([DecodeError("broken"), search("x")], Resolver([]))
     subject.record(0, b"\0")

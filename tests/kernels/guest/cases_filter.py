@@ -11,6 +11,7 @@ from harness import MATCHING, OTHERS, Guest, in_child
 
 from sensor.kernel import privileges
 from sensor.kernel.automaton import build
+from sensor.kernel.filter import Filter
 from sensor.kernel.layout import Mode
 from sensor.kernel.libbpf import libbpf
 
@@ -108,7 +109,7 @@ def without_privileges(guest: Guest) -> dict[str, object]:
         key = ct.c_uint32()
         descriptor = guest.probe._descriptors["sn_stats"]
         refused = libbpf().bpf_map_get_next_key(descriptor, None, ct.byref(key)) != 0
-        guest.probe.set_filter(build([needle.encode()]))
+        guest.probe.set_filter(Filter.searching(build([needle.encode()])))
         guest.probe.set_mode(Mode.MATCHING)
         with guest.counting() as moved:
             guest.busybox(other)

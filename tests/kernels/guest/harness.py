@@ -6,7 +6,6 @@ table's keys. Only the standard library and the sensor's kernel side are used: n
 
 from __future__ import annotations
 
-import ctypes as ct
 import itertools
 import os
 import subprocess
@@ -19,10 +18,11 @@ from dataclasses import dataclass, field
 from sensor.event import ExecEvent
 from sensor.kernel.automaton import build
 from sensor.kernel.decode import Decoder
+from sensor.kernel.filter import Filter
 from sensor.kernel.layout import Mode
-from sensor.kernel.libbpf import libbpf
 from sensor.kernel.probe import Probe
 from sensor.kernel.ring import Rings
+from sensor.kernel.seed import ProcessTable
 
 # its path as the kernel tells it: in newer user lands /bin is a symbolic link
 BUSYBOX = os.path.realpath("/bin/busybox")
@@ -129,7 +129,7 @@ class Guest:
 
     @contextmanager
     def filtering(self, *literals: bytes, mode: Mode = Mode.MATCHING) -> Iterator[None]:
-        self.probe.set_filter(build(literals))
+        self.probe.set_filter(Filter.searching(build(literals)))
         self.probe.set_mode(mode)
         try:
             yield
@@ -138,19 +138,11 @@ class Guest:
 
     def no_filter(self) -> None:
         self.probe.set_mode(Mode.ALL)
-        self.probe.set_filter(None)
+        self.probe.set_filter(Filter())
 
     def table(self) -> set[int]:
         """The tgids in the kernel's process table."""
-        next_key = libbpf().bpf_map_get_next_key
-        descriptor = self.probe._descriptors["sn_procs"]
-        key = ct.c_uint32()
-        found: set[int] = set()
-        argument = None
-        while next_key(descriptor, argument, ct.byref(key)) == 0:
-            found.add(key.value)
-            argument = ct.byref(ct.c_uint32(key.value))
-        return found
+        return ProcessTable.of_map(self.probe._descriptors["sn_procs"], PROCESSES_MAX).tgids()
 
 
 def processes() -> set[int]:

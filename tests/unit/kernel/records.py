@@ -34,20 +34,19 @@ def process_bytes(
     **numbers: int,
 ) -> bytes:
     """A process with its path behind it, padded; `tail_offset` is where in the tail it will lie."""
+    text = (filename + b"\0" + argv)[: layout.IMAGE_LEN]
+    image = layout.Image(args_total=len(argv), filename_len=len(filename) + 1, text_len=len(text))
+    image.text[: len(text)] = text
     process = layout.Process(
         role=role,
         flags=flags,
         tgid=tgid,
-        args_total=len(argv),
         exe=Span(tail_offset + ct.sizeof(layout.Process), len(exe)),
         comm=comm,
-        filename=filename,
+        image=image,
         **numbers,
     )
-    raw = bytearray(bytes(process))
-    head = layout.Process.args_head.offset
-    raw[head : head + min(len(argv), layout.HEAD_LEN)] = argv[: layout.HEAD_LEN]
-    joined = bytes(raw) + exe
+    joined = bytes(process) + exe
     return joined + b"\0" * (-len(joined) % 8)
 
 

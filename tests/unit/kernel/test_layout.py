@@ -21,6 +21,7 @@ STRUCTS = (
     "Cgroup",
     "Process",
     "Exec",
+    "Image",
     "Proc",
     "Recent",
     "Recorder",
@@ -32,9 +33,17 @@ ENUMS = {
     "flag": layout.Flag,
     "role": layout.Role,
     "mode": layout.Mode,
+    "plan": layout.Plan,
     "stat": layout.Stat,
 }
-PREFIX = {"kind": "KIND", "flag": "F", "role": "ROLE", "mode": "MODE", "stat": "STAT"}
+PREFIX = {
+    "kind": "KIND",
+    "flag": "F",
+    "role": "ROLE",
+    "mode": "MODE",
+    "plan": "PLAN",
+    "stat": "STAT",
+}
 CONSTANTS = {
     "ABI_VERSION": "ABI_VERSION",
     "COMM_LEN": "COMM_LEN",
@@ -42,8 +51,17 @@ CONSTANTS = {
     "CHUNK_LEN": "CHUNK_LEN",
     "CHUNKS_MAX": "CHUNKS_MAX",
     "ARGS_MAX": "ARGS_MAX",
-    "HEAD_LEN": "HEAD_LEN",
+    "IMAGE_LEN": "IMAGE_LEN",
     "FILENAME_LEN": "FILENAME_LEN",
+    "PROCS_WAYS": "PROCS_WAYS",
+    "NAMES_MAX": "NAMES_MAX",
+    "CGROUPS": "CGROUPS",
+    "CGROUP_HOST": "CGROUP_HOST",
+    "FILTER_BANK": "FILTER_BANK",
+    "FILTER_PATHS": "FILTER_PATHS",
+    "FILTER_PLAN_SHIFT": "FILTER_PLAN_SHIFT",
+    "FILTER_HOST_SHIFT": "FILTER_HOST_SHIFT",
+    "FILTER_HOST_STATE": "FILTER_HOST_STATE",
     "HIERARCHIES": "HIERARCHIES",
     "PROCESSES": "PROCESSES",
     "BANKS": "BANKS",
@@ -102,7 +120,9 @@ def test_every_field_of_the_header_is_mirrored() -> None:
 
 def test_constants_are_those_of_the_header(tmp_path: Path) -> None:
     lines = [f'printf("%lld\\n", (long long)SENSOR_{c});' for c in CONSTANTS.values()]
-    assert [str(getattr(layout, name)) for name in CONSTANTS] == run_c(tmp_path, lines)
+    lines.append('printf("%llu\\n", (unsigned long long)SENSOR_CGROUP_V1);')
+    expected = [str(getattr(layout, name)) for name in (*CONSTANTS, "CGROUP_V1")]
+    assert expected == run_c(tmp_path, lines)
 
 
 @pytest.mark.parametrize("enum", ENUMS)

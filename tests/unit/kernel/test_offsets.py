@@ -38,11 +38,6 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert "cred.uid" in str(caught.value)
 
 
-def test_the_table_is_allocated_at_once_where_bpf_has_no_allocator_of_its_own() -> None:
-    assert "-DPROCS_FLAGS=1" in compiler_flags(Types())
-    assert "-DPROCS_FLAGS=0" in compiler_flags(Types(("bpf_mem_alloc",)))
-
-
 def test_the_running_kernel_has_everything() -> None:
     with Btf() as btf:
         flags = compiler_flags(btf)

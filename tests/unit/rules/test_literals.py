@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from elastic import active_queries, eql_rules, execs_for, needs_rules
 from hypothesis import given, settings
@@ -10,17 +12,52 @@ from query_strategies import FIELDS, conditions, leaves, queries, string_values
 from query_strategies import texts as odd_texts
 
 from sensor.errors import RuleSyntaxError
+from sensor.kernel.automaton import search_text
+from sensor.kernel.layout import Plan
+from sensor.prefilter import build_prefilter
 from sensor.rules import compile_ast, compile_query
-from sensor.rules.literals import filters_of, necessary_literals, requires_container
+from sensor.rules.literals import filters_of, needs_of, requires_container
 from sensor.rules.writer import Writer, event_condition
 
 
-def text_of(document, filename):
-    """The text the kernel searches: both names, then the arguments, in lower case."""
+def text_of(document, filename, *, paths=True):
+    """The text the kernel searches."""
     process = document["process"]
-    names = [filename.rpartition("/")[2], process["executable"].rpartition("/")[2]]
-    text = "\0".join(["", *names, *process["args"], ""])
-    return text.encode("utf-8", "surrogateescape").lower()
+    argv = "".join(f"{arg}\0" for arg in process["args"])
+    parts = (
+        part.encode("utf-8", "surrogateescape") for part in (filename, process["executable"], argv)
+    )
+    return search_text(*parts, paths=paths)
+
+
+def necessary_literals(query, *, min_length=2):
+    """All events' literals together; None where one has none."""
+    found = [needs.literals for needs in needs_of(query, min_length=min_length)]
+    return None if None in found else frozenset().union(*found)
+
+
+def contains(literal, text):
+    """Whether the text has the literal, as the kernel reads it."""
+    return fold(literal) in fold(text)
+
+
+def fold(raw):
+    return raw.lower().replace(b"/", b"\0")
+
+
+@dataclass
+class OneRule:
+    """As much of a rule as the filter looks at."""
+
+    query: object
+    name: str = "rule"
+
+
+def passes(query, document, filename):
+    """What the program in the kernel decides for an exec, with the query as the only rule."""
+    prefilter = build_prefilter([OneRule(query)]).filter
+    text = text_of(document, filename, paths=prefilter.paths)
+    return prefilter.passes(text, host="container" not in document)
 
 
 def matches_any_event(query, document):
@@ -38,7 +75,8 @@ QUERIES = queries(CONDITIONS)
 @st.composite
 def execs(draw):
     """An exec as the sensor documents it, and the path it was started by."""
-    filename, executable = f"./{draw(words)}", f"/usr/bin/{draw(words)}"
+    folder = draw(st.sampled_from(["/usr/bin", "/tmp", "/dev/shm/.x", "/a/aws/B"]))
+    filename, executable = f"./{draw(words)}", f"{folder}/{draw(words) or 'x'}"
     args = draw(st.lists(odd_texts.map(lambda text: text.replace("\0", "")), max_size=4))
     document = {
         "event": {"category": ["process"], "type": ["start"], "action": "exec"},
@@ -70,7 +108,8 @@ def test_a_match_contains_a_literal(tree, event, min_length):
     assert all(len(literal) >= min_length for literal in literals)
     if matches_any_event(query, document):
         text = text_of(document, filename)
-        assert any(literal in text for literal in literals)
+        assert any(contains(literal, text) for literal in literals)
+        assert passes(query, document, filename)
 
 
 @given(QUERIES, execs())
@@ -84,6 +123,55 @@ def test_what_requires_a_container_never_matches_without(tree, event):
         return
     if requires_container(query) and not query.is_sequence:
         assert not query.matches(document)
+
+
+def filter_of(*conditions):
+    rules = [OneRule(compile_query(f"process where {condition}")) for condition in conditions]
+    return build_prefilter(rules, [b"\0always\0"])
+
+
+CONTAINER = 'container.id != null and process.name == "grep"'
+
+
+@pytest.mark.parametrize(
+    ("conditions", "plan", "host_plan"),
+    [
+        ([], Plan.SEARCH, Plan.DROP),
+        ([CONTAINER], Plan.SEARCH, Plan.DROP),
+        ([CONTAINER, 'process.name == "ssh"'], Plan.SEARCH, Plan.SEARCH),
+        (["container.id != null"], Plan.PASS, Plan.DROP),
+        (["container.id != null", 'process.name == "ssh"'], Plan.PASS, Plan.SEARCH),
+        ([CONTAINER, "process.interactive"], Plan.PASS, Plan.PASS),
+    ],
+)
+def test_the_host_is_searched_for_what_its_rules_need(conditions, plan, host_plan):
+    found = filter_of(*conditions).filter
+    assert (found.plan, found.host_plan) == (plan, host_plan)
+    for name, wanted in (("grep", {CONTAINER}), ("ssh", {'process.name == "ssh"'})):
+        text = search_text(name.encode(), f"/bin/{name}".encode(), b"x\0")
+        needed = bool(wanted & set(conditions))
+        assert found.passes(text, host=False) == (needed or plan == Plan.PASS)
+        on_host = needed and wanted != {CONTAINER}
+        assert found.passes(text, host=True) == (on_host or host_plan == Plan.PASS)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        ([CONTAINER], "on: 2 literals, 13 states, host: no exec is wanted"),
+        (
+            [CONTAINER, 'process.name == "ssh"'],
+            "on: 3 literals, 22 states, host: 1 literals",
+        ),
+        (
+            ["container.id != null"],
+            "off: rule 'rule' could match any exec, but of the host's execs none is wanted",
+        ),
+        (["process.interactive"], "off: rule 'rule' could match any exec"),
+    ],
+)
+def test_the_filter_says_what_it_does(conditions, said):
+    assert str(filter_of(*conditions)) == said
 
 
 @pytest.mark.parametrize(
@@ -119,7 +207,25 @@ def test_what_requires_a_container_never_matches_without(tree, event):
         # nothing to go by
         ('process.name != "grep"', None),
         ('not process.name == "grep"', None),
-        ('process.executable == "/usr/bin/grep"', None),
+        ('process.executable == "/usr/bin/grep"', {b"\0grep\0bin\0usr\0\0"}),
+        ('process.executable like "/tmp/*"', {b"\0tmp\0\0"}),
+        ('process.executable like ("/dev/shm/*", "/run/*")', {b"\0shm\0dev\0\0", b"\0run\0\0"}),
+        ('process.executable like "/opt/app*/bin/tool"', {b"\0tool\0bin\0"}),
+        ('process.executable like "*/bin/too*"', {b"\0bin\0"}),
+        ('process.executable like "/usr/*-helper"', {b"-helper\0"}),
+        ('process.executable : "*MINER*"', {b"miner"}),
+        ('endsWith(process.executable, "/sh")', {b"\0sh\0"}),
+        ('startsWith(process.executable, "/tmp/x")', {b"\0tmp\0\0"}),
+        ('process.executable == "grep"', None),
+        ('process.executable like "/tmp//x*"', None),
+        ('process.executable like "/*"', None),
+        ('process.executable like "/tmp/*" and process.name == "sh"', {b"\0tmp\0\0"}),
+        ('process.name : ".*"', {b"\0."}),
+        (
+            'process.args regex ".*[0-9]+:[0-9]+.*"',
+            {f"{a}:{b}".encode() for a in range(10) for b in range(10)},
+        ),
+        ('process.args regex "-[a-c]x?"', {b"\0-a", b"\0-b", b"\0-c"}),
         ('process.parent.name == "nginx"', None),
         ('process.args like "*"', None),
         ('process.args like "?*?"', None),
@@ -143,8 +249,8 @@ def test_literals_of_conditions(condition, literals):
 
 def test_short_literals_count_by_the_callers_measure():
     query = compile_query('process where process.name : ".*"')
-    assert necessary_literals(query) is None
-    assert necessary_literals(query, min_length=2) == {b"\0."}
+    assert necessary_literals(query, min_length=3) is None
+    assert necessary_literals(query) == {b"\0."}
 
 
 def test_what_no_exec_can_match_needs_nothing_and_lets_nothing_through():
@@ -174,7 +280,11 @@ def test_a_sequence_needs_what_any_of_its_events_needs():
         ('process where container.id like "*" or process.name == "x"', False),
         ('process where not container.id like "*"', False),
         ('process where event.module == "cloud_defend"', False),
-        ('process where container.name == "x"', False),
+        ('process where container.name == "x"', True),
+        ("process where container.security_context.privileged == true", True),
+        ("process where container.security_context.privileged", True),
+        ('process where container.name != "x"', False),
+        ('process where container.identity.state == "host"', False),
         ("process where container.id == null", False),
         ("sequence by container.id with maxspan=1s [any where a] [process where true]", True),
         ("sequence by ?container.id with maxspan=1s [any where a] [process where true]", False),
@@ -194,7 +304,6 @@ class TestElasticsRules:
     def test_execs_that_match_contain_a_literal(self):
         matched = set()
         for name, query in active_queries():
-            literals = necessary_literals(query)
             events = [event_condition(event) for event in filters_of(query.ast)]
             writers = [(Writer([event]), event) for event in events]
             tests = [w.function(f"return {w.condition(event)}") for w, event in writers]
@@ -202,18 +311,16 @@ class TestElasticsRules:
                 if not any(test(document) for test in tests):
                     continue
                 matched.add(name)
-                assert literals is None or any(
-                    literal in text_of(document, f"./{document['process']['name'][0]}")
-                    for literal in literals
-                )
+                assert passes(query, document, f"./{document['process']['name'][0]}"), name
         assert len(matched) >= 35
 
-    def test_the_filter_is_off_for_two_rules_only(self):
-        off = [name for name, query in active_queries() if necessary_literals(query) is None]
-        assert off == [
-            "command_and_control_tunneling_and_port_forwarding",
-            "defense_evasion_interactive_process_execution_from_suspicious_directory",
-        ]
+    def test_the_filter_is_off_for_none(self):
+        assert [name for name, query in active_queries() if necessary_literals(query) is None] == []
+
+    def test_all_together_search_containers_for_more_than_the_host(self):
+        prefilter = build_prefilter(OneRule(query, name) for name, query in active_queries())
+        assert prefilter.filter.plan == prefilter.filter.host_plan == Plan.SEARCH
+        assert 0 < prefilter.host_literals < prefilter.literals
 
     def test_all_but_one_require_a_container(self):
         without = [name for name, query in active_queries() if not requires_container(query)]

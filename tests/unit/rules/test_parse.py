@@ -251,10 +251,10 @@ def test_importing_and_compiling_trees_loads_neither_parser_nor_re2():
 import pickle, sys
 from sensor.rules import compile_ast
 from sensor.rules.index import RuleIndex
-from sensor.rules.literals import necessary_literals
+from sensor.rules.literals import needs_of
 query = compile_ast(pickle.loads(sys.stdin.buffer.read()))
 assert list(RuleIndex([query]).candidates({"process": {"args": ["xyz"]}})) == [0]
-assert necessary_literals(query) == {b"xyz"}
+assert [needs.literals for needs in needs_of(query)] == [{b"xyz"}]
 print(sorted({"lark", "re2", "yaml", "msgspec"} & set(sys.modules)))
 """
     tree = pickle.dumps(parse_query('any where process.args : "*xyz*"'))

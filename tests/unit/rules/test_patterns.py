@@ -134,7 +134,7 @@ def test_any_pattern_is_run_or_refused(pattern, insensitive):
     assert test("a") in (True, False)
 
 
-@given(st.text('ab|()[]{}1,.*+?@"', max_size=12), st.text("aAbB", max_size=6), st.booleans())
+@given(st.text('ab|()[]{}1,.*+?@"-', max_size=12), st.text("aAbB", max_size=6), st.booleans())
 def test_what_a_regex_needs_is_in_every_match(pattern, text, insensitive):
     try:
         regex = translate(pattern, insensitive=insensitive)
@@ -143,8 +143,10 @@ def test_what_a_regex_needs_is_in_every_match(pattern, text, insensitive):
         return
     if not test(text):
         return
-    for strings in regex.all_needs():
+    for strings in (*regex.all_needs(), *regex.wide):
         assert any(fold(string) in fold(text) for string in strings)
+    assert regex.starts is None or any(fold(text).startswith(fold(s)) for s in regex.starts)
+    assert regex.stops is None or any(fold(text).endswith(fold(s)) for s in regex.stops)
     if regex.exact is not None:
         assert fold(regex.exact) == fold(text)
 

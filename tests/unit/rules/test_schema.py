@@ -26,7 +26,9 @@ def leaves(value, path=()):
 def live_document():
     """A document of an exec with all that can be known of one."""
     parent = process(pid=50, name="bash", executable="/bin/bash", args=("bash",), session_id=50)
-    shim = process(pid=10, name="containerd-shim", executable="/usr/bin/containerd-shim-runc-v2")
+    shim = process(
+        pid=10, name="containerd-shim", executable="/usr/bin/containerd-shim-runc-v2", mnt_ns=9
+    )
     subject = process(tty=(136, 0), working_directory="/srv", session_id=50, group_id=50)
     event = exec_event(
         subject,
