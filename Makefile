@@ -23,13 +23,13 @@ help: ## this list
 	@echo 'usage: make TARGET'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
 
-run: need-root packages $(VENV)/.installed tracefs ## install what is missing, start the sensor (sudo)
+run: need-root packages $(VENV)/.installed ## install what is missing, start the sensor (sudo)
 	@$(VENV)/bin/sensor run $(ARGS)
 
-demo: need-root packages $(VENV)/.installed tracefs ## show one alert for a harmless search in a container (sudo)
+demo: need-root packages $(VENV)/.installed ## show one alert for a harmless search in a container (sudo)
 	@$(VENV)/bin/python deploy/demo.py $(ARGS)
 
-test: need-root packages packages-test $(VENV)/.installed-tools tracefs ## every test, then lint (sudo)
+test: need-root packages packages-test $(VENV)/.installed-tools ## every test, then lint (sudo)
 	@status=0; \
 	$(VENV)/bin/python -m pytest $(ARGS) || status=$$?; \
 	$(MAKE) --no-print-directory lint || status=$$?; \

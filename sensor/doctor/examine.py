@@ -17,7 +17,6 @@ def examine(host: Host) -> list[Finding]:
         kernel.check_kernel(host),
         kernel.check_btf(host),
         *kernel.check_libbpf_and_bpf(host),
-        kernel.check_tracefs(host),
         kernel.check_lockdown(host),
         kernel.check_cgroup(host),
         kernel.check_memlock(host),

@@ -106,25 +106,6 @@ def _check_bpf(host: Host, libbpf: ctypes.CDLL) -> Finding:
     )
 
 
-def check_tracefs(host: Host) -> Finding:
-    tracing = host.sys_root / "kernel/tracing"
-    if not (tracing / "events").is_dir():
-        return Finding(
-            name="tracefs",
-            status=Status.FAIL,
-            detail=f"not mounted at {tracing}",
-            fix="sudo mount -t tracefs tracefs /sys/kernel/tracing",
-        )
-    if not (tracing / "events/sched/sched_process_exec").is_dir():
-        return Finding(
-            name="tracefs",
-            status=Status.FAIL,
-            detail="the tracepoint sched:sched_process_exec is missing",
-            fix="boot a kernel built with CONFIG_TRACEPOINTS=y and CONFIG_EVENT_TRACING=y",
-        )
-    return Finding(name="tracefs", status=Status.OK, detail=f"mounted at {tracing}")
-
-
 def check_lockdown(host: Host) -> Finding:
     """Only `confidentiality` keeps BPF from reading kernel memory, which argv and cgroups need."""
     try:

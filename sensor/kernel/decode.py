@@ -8,7 +8,9 @@ where bytes become text, with `surrogateescape`.
 from __future__ import annotations
 
 import ctypes as ct
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from sensor.errors import DecodeError
 from sensor.event import Cgroup, ExecEvent, Namespaces, Process
@@ -16,6 +18,7 @@ from sensor.kernel import layout
 from sensor.kernel.layout import ABI_VERSION, Flag, Kind, Role, Span
 
 _HEADER_SIZE = ct.sizeof(layout.Header)
+_PLAIN_PATHS_MAX = 256
 _EXEC_SIZE = ct.sizeof(layout.Exec)
 _PROCESS_SIZE = ct.sizeof(layout.Process)
 _ARGS_DATA = layout.Args.data.offset
@@ -51,6 +54,7 @@ class Decoder:
     host_mnt_ns: int | None
     incomplete: int = 0
     _pending: dict[int, _Pending] = field(default_factory=dict)
+    _plain_paths: OrderedDict[tuple[int, str], None] = field(default_factory=OrderedDict)
 
     def feed(self, record: bytes) -> ExecEvent | None:
         if len(record) < _HEADER_SIZE:
@@ -99,7 +103,7 @@ class Decoder:
         comm = text(raw.comm)
         name, names = _names(filename, executable, comm)
         tty = (raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None
-        ancestors, session_leader, group_leader = _processes(tail, raw.processes)
+        ancestors, session_leader, group_leader = _processes(tail, raw.processes, self._with_path)
         return ExecEvent(
             time_ns=header.exec_ns + self.realtime_offset_ns,
             process=Process(
@@ -152,6 +156,25 @@ class Decoder:
         elif pending is not None:
             self.incomplete += 1
         return argv, len(argv) >= min(raw.args_total, layout.ARGS_MAX)
+
+    def _with_path(self, process: Process, filename: str) -> Process:
+        """The process, with its executable's path where that is gone since the process is ending.
+
+        It is the path as given to exec, if that was seen to be the executable's own path, with no link
+        in it, of another process in the same mount namespace. `docker exec` needs this: the runtime
+        ends while what it started does its exec.
+        """
+        if process.mnt_ns is None or not filename.startswith("/"):
+            return process
+        key = (process.mnt_ns, filename)
+        if process.executable == filename:
+            self._plain_paths[key] = None
+            self._plain_paths.move_to_end(key)
+            if len(self._plain_paths) > _PLAIN_PATHS_MAX:
+                self._plain_paths.popitem(last=False)
+        elif process.executable is None and key in self._plain_paths:
+            return replace(process, executable=filename)
+        return process
 
     def _namespaces(self, raw: layout.Exec) -> Namespaces | None:
         if self.host_pid_ns is None or self.host_mnt_ns is None or not raw.pid_ns or not raw.mnt_ns:
@@ -225,7 +248,7 @@ def _names(filename: str, executable: str | None, comm: str) -> tuple[str, tuple
 
 
 def _processes(
-    tail: bytes, span: Span
+    tail: bytes, span: Span, completed: Callable[[Process, str], Process]
 ) -> tuple[tuple[Process, ...], Process | None, Process | None]:
     """The ancestors, the parent first, and the leaders of the session and of the group."""
     _span(tail, span)
@@ -236,7 +259,8 @@ def _processes(
         raw = layout.Process.from_buffer_copy(tail, position)
         start = position + _IMAGE
         kept = tail[start : start + min(raw.image.text_len, layout.IMAGE_LEN)]
-        process = _process(tail, raw, kept)
+        filename = text(kept[: raw.image.filename_len].rstrip(b"\0"))
+        process = completed(_process(tail, raw, kept, filename), filename)
         if raw.role & Role.ANCESTOR:
             ancestors.append(process)
         if raw.role & Role.SESSION_LEADER:
@@ -248,10 +272,10 @@ def _processes(
     return tuple(ancestors), session_leader, group_leader
 
 
-def _process(tail: bytes, raw: layout.Process, kept: bytes) -> Process:
+def _process(tail: bytes, raw: layout.Process, kept: bytes, filename: str) -> Process:
     flags = Flag(raw.flags & _ALL_FLAGS)
     executable = _path(tail, raw.exe, flags)
-    comm, filename = text(raw.comm), text(kept[: raw.image.filename_len].rstrip(b"\0"))
+    comm = text(raw.comm)
     args = None
     truncated = False
     if flags & Flag.IN_TABLE:

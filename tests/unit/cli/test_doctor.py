@@ -44,7 +44,6 @@ def machine(tmp_path: Path) -> Path:
     btf = tmp_path / "sys/kernel/btf/vmlinux"
     btf.parent.mkdir(parents=True)
     btf.write_bytes(b"\x9f\xeb\x01\x00" + bytes(2044))
-    (tmp_path / "sys/kernel/tracing/events/sched/sched_process_exec").mkdir(parents=True)
     (tmp_path / "sys/kernel/security").mkdir()
     (tmp_path / "sys/kernel/security/lockdown").write_text("none [integrity] confidentiality\n")
     (tmp_path / "proc/self").mkdir(parents=True)
@@ -142,17 +141,6 @@ def test_a_refused_bpf_call_says_what_is_missing() -> None:
 def test_bpf_is_not_tried_without_root(machine: Path) -> None:
     _, bpf = kernel.check_libbpf_and_bpf(host(machine, euid=1000))
     assert (bpf.status, bpf.detail) == (Status.WARN, "not tried: that needs root")
-
-
-def test_tracefs_must_be_mounted_and_have_the_tracepoint(machine: Path) -> None:
-    assert kernel.check_tracefs(host(machine)).status is Status.OK
-    (machine / "sys/kernel/tracing/events/sched/sched_process_exec").rmdir()
-    assert "sched_process_exec is missing" in kernel.check_tracefs(host(machine)).detail
-    (machine / "sys/kernel/tracing/events/sched").rmdir()
-    (machine / "sys/kernel/tracing/events").rmdir()
-    finding = kernel.check_tracefs(host(machine))
-    assert finding.status is Status.FAIL
-    assert finding.fix == "sudo mount -t tracefs tracefs /sys/kernel/tracing"
 
 
 @pytest.mark.parametrize(
@@ -420,7 +408,7 @@ def test_docker_host_names_the_socket(tmp_path: Path, monkeypatch: pytest.Monkey
 
 GOOD = Finding(name="kernel", status=Status.OK, detail="6.1")
 POOR = Finding(name="docker", status=Status.WARN, detail="no socket", fix="start it")
-BAD = Finding(name="tracefs", status=Status.FAIL, detail="not mounted", fix="sudo mount it")
+BAD = Finding(name="btf", status=Status.FAIL, detail="not mounted", fix="sudo mount it")
 
 
 def run(
@@ -456,7 +444,7 @@ def test_json_carries_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
             "checks": [
                 {"name": "kernel", "status": "ok", "detail": "6.1", "fix": None},
                 {
-                    "name": "tracefs",
+                    "name": "btf",
                     "status": "fail",
                     "detail": "not mounted",
                     "fix": "sudo mount it",
@@ -497,4 +485,4 @@ def test_a_machine_without_anything_is_examined_to_the_end(tmp_path: Path) -> No
         user="no-such-user",
     )
     failed = {finding.name for finding in examine(nothing) if finding.status is Status.FAIL}
-    assert failed == {"root", "kernel", "btf", "libbpf", "tracefs", "bcc", "user"}
+    assert failed == {"root", "kernel", "btf", "libbpf", "bcc", "user"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,34 @@ def test_ancestors_and_leaders_by_their_roles() -> None:
     # not in the table: its argv is not known, which is not the same as empty
     assert event.ancestors[1].args is None
     assert event.ancestors[1].executable == "/sbin/init"
+
+
+RUNC = {"comm": b"runc", "filename": b"/usr/bin/runc", "mnt_ns": 5}
+ENDING = RUNC | {"exe": b"", "flags": Flag.IN_TABLE | Flag.EXE_UNREADABLE}
+
+
+@pytest.mark.parametrize(
+    ("before", "executable"),
+    [
+        ({"exe": b"runc\0bin\0usr\0"}, "/usr/bin/runc"),
+        ({"exe": b"runc\0sbin\0usr\0"}, None),  # the path as given leads elsewhere
+        ({"exe": b"runc\0bin\0usr\0", "mnt_ns": 6}, None),  # and in a container, who knows
+    ],
+)
+def test_who_is_ending_keeps_a_path_that_was_seen_to_be_plain(
+    before: dict[str, Any], executable: str | None
+) -> None:
+    subject = decoder()
+    subject.feed(exec_record(processes=[RUNC | before]))
+    event = subject.feed(exec_record(processes=[ENDING]))
+    assert event is not None
+    assert event.ancestors[0].executable == executable
+    assert event.ancestors[0].name == "runc"
+
+
+def test_namespaces_that_are_gone_are_not_known() -> None:
+    event = decoded(exec_record(processes=[{"pid_ns": 0, "mnt_ns": 0}]))
+    assert (event.ancestors[0].pid_ns, event.ancestors[0].mnt_ns) == (None, None)
 
 
 def test_a_cut_path_says_so() -> None:
