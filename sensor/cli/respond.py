@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from sensor.alerts.escape import visible
 from sensor.alerts.fields import text
+from sensor.cli.alert_argument import document_in_file, document_in_store
 from sensor.cli.alert_store import StorePlace, store_options
 from sensor.errors import ConfigurationError
 from sensor.respond.audit import Actor, Audit
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sensor.config import Config
 
 _QUARANTINE = "quarantine"
-_MAX_BYTES = 16 << 20
 
 
 @click.command("respond")
@@ -221,23 +220,11 @@ def _find(controls: Sequence[Any], wanted: str, troubles: list[str]) -> Target:
 
 def _document(alert: str, place: StorePlace) -> dict[str, Any]:
     """The alert: from standard input, a file, or the store."""
-    if alert != "-" and not Path(alert).is_file():
-        with place.open() as store:
-            return store.alert(store.newest().id if alert == "last" else store.find(alert).id)
-    try:
-        if alert == "-":
-            data = sys.stdin.buffer.read(_MAX_BYTES + 1)
-        else:
-            with Path(alert).open("rb") as file:
-                data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(f"{alert}: {error.strerror}") from error
-    if len(data) > _MAX_BYTES:
-        raise ConfigurationError(f"{alert}: larger than {_MAX_BYTES} bytes")
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{alert}: is no alert: {error}") from error
+    document = document_in_file(alert)
+    if document is not None:
+        return document
+    with place.open() as store:
+        return document_in_store(store, alert)
 
 
 def _configuration(place: StorePlace) -> Config:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
+from sensor.cli.alert_argument import document_in_file, document_in_store
 from sensor.cli.alert_store import StorePlace, store_options
 from sensor.errors import ConfigurationError, SensorError
 
 if TYPE_CHECKING:
-    from sensor.store.store import Store
     from sensor.triage.model import Report
 
-_MAX_BYTES = 64 << 20
 _SUFFIXES = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".txt": "text"}
 
 
@@ -75,10 +74,10 @@ def _report(place: StorePlace, reference: str, *, secrets: bool) -> Report:
 
     config = load_config(place.configuration) if place.configuration else Config()
     knowledge = Knowledge.load(config, redactor=None if secrets else place.redactor())
-    document = _from_file(reference)
+    document = document_in_file(reference)
     if document is None:
         with place.open() as store:
-            return knowledge.report(_from_store(store, reference), store)
+            return knowledge.report(document_in_store(store, reference), store)
     try:
         store = place.open()
     except (StoreMissingError, ConfigurationError) as error:
@@ -88,56 +87,6 @@ def _report(place: StorePlace, reference: str, *, secrets: bool) -> Report:
         return knowledge.report(document, None, gaps=(why,))
     with store:
         return knowledge.report(document, store)
-
-
-def _from_store(store: Store, reference: str) -> dict[str, Any]:
-    from sensor.store.filter import Filter  # noqa: PLC0415
-
-    if reference != "last":
-        return store.alert(reference)
-    newest = store.alerts(Filter(notices=False), limit=1)
-    if not newest:
-        raise SensorError(f"{store.path}: there is no alert yet")
-    return store.alert(newest[0].id)
-
-
-def _from_file(reference: str) -> dict[str, Any] | None:
-    """The document in a file or on standard input; None for what is no file's name."""
-    if reference == "-":
-        data, name = sys.stdin.buffer.read(_MAX_BYTES + 1), "standard input"
-    elif "/" in reference or "." in reference or Path(reference).is_file():
-        name = reference
-        try:
-            with Path(reference).open("rb") as stream:
-                data = stream.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise SensorError(f"{reference}: {error.strerror}") from error
-    else:
-        return None
-    if len(data) > _MAX_BYTES:
-        raise SensorError(f"{name}: larger than {_MAX_BYTES >> 20} MiB")
-    try:
-        found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = _first_line(data, name)
-    if isinstance(found, list) and len(found) == 1:
-        found = found[0]
-    if not isinstance(found, dict):
-        raise SensorError(f"{name}: not an alert: one JSON object is expected")
-    return found
-
-
-def _first_line(data: bytes, name: str) -> Any:
-    """Of JSON lines, as the sensor writes them, the only one."""
-    lines = [line for line in data.splitlines() if line.strip()]
-    if len(lines) > 1:
-        try:
-            msgspec.json.decode(lines[0])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-        else:
-            raise SensorError(f"{name}: {len(lines)} documents; give one alert")
-    raise SensorError(f"{name}: not JSON")
 
 
 def _rendered(report: Report, kind: str, *, color: bool) -> bytes:
