@@ -111,18 +111,34 @@ class Sensor:
         while len(self.lines) < count and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    def stop(self) -> str:
-        self.process.terminate()
+    def drain(self) -> None:
+        """Reads its messages until it ends, where there are more than a pipe holds."""
         assert self.process.stderr is not None
-        rest = self.process.stderr.read()
+        for line in self.process.stderr:
+            self.said[:] = [*self.said[-99:], line]
+
+    def stop(self) -> str:
+        """Ends it; returns its last line, the summary."""
+        self.process.terminate()
+        self.drain()
         self.process.wait()
         self._reader.join()
-        return rest.strip().rpartition("\n")[2]
+        return self.said[-1].strip()
 
 
 def pss_mb(pid: int) -> float:
+    """Its share of memory: what others map as well is divided among them, so it moves with them."""
+    return _rollup_mb(pid, "Pss:")
+
+
+def anonymous_mb(pid: int) -> float:
+    """Heap and stacks: what a process holds by itself, whatever else runs."""
+    return _rollup_mb(pid, "Anonymous:")
+
+
+def _rollup_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return float("nan")
 
