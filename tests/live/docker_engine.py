@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 60
 STOP_SECONDS = 20
+# A containerd that the machine runs would be used in place of one of its own, and does not see the
+# mounts in the daemon's namespace: its socket is out of sight there.
+OWN_CONTAINERD = """
+[ ! -d /run/containerd ] || mount -t tmpfs tmpfs /run/containerd || exit 1
+exec "$@"
+"""
 
 
 class EngineError(Exception):
@@ -93,7 +99,16 @@ class DockerEngine:
             self._process = subprocess.Popen(
                 [
                     *("unshare", "--net", "--mount", "--propagation", "private"),
-                    *("setpriv", "--pdeathsig", "TERM", "dockerd"),
+                    *(
+                        "sh",
+                        "-c",
+                        OWN_CONTAINERD,
+                        "sh",
+                        "setpriv",
+                        "--pdeathsig",
+                        "TERM",
+                        "dockerd",
+                    ),
                     *self._options(),
                 ],
                 stdin=subprocess.DEVNULL,
