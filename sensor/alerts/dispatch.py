@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NOTICE_INTERVAL = 60.0
+_BATCH_S = 1.0  # for what a worker has in hand when the time of the end is over
 
 
 class Dispatcher:
@@ -160,7 +161,10 @@ class Dispatcher:
             self._journal.close(deadline)
         for worker in self._workers:
             worker.stop(deadline)
-        ended = [worker.join(deadline - time.monotonic()) for worker in self._workers]
+        # Past the deadline a worker ends with the batch at hand. It gets the time for that: a thread that
+        # the interpreter's end finds inside of RE2 makes the process abort.
+        last = deadline + _BATCH_S
+        ended = [worker.join(last - time.monotonic()) for worker in self._workers]
         whole = all(ended) and not any(worker.dropped for worker in self._workers)
         if self._journal is not None and self._spool is not None:
             whole = whole and self._journal.ended() and not self._journal.dropped
