@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -271,22 +273,26 @@ def test_an_engine_that_is_down_is_named(trees: Any, tmp_path: Path) -> None:
         client.close()
 
 
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that the sensor's user reads and writes, too: not pytest's, which is its owner's."""
+    directory = Path(tempfile.mkdtemp(prefix="sensor-test-respond-", dir="/var/tmp"))
+    directory.chmod(0o777)
+    yield directory
+    shutil.rmtree(directory)
+
+
 def test_a_rule_whose_configuration_names_an_action_isolates_by_itself(
-    engine: Engine, start: Callable[..., Container], tmp_path: Path
+    engine: Engine, start: Callable[..., Container], shared: Path
 ) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
-    state.chmod(0o777)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    (tmp_path / "rule.yml").write_text(
+    (shared / "rule.yml").write_text(
         f"id: {RULE}\nname: Marked\nseverity: high\n"
         f"query: 'process where process.args : \"{RULE}*\"'\n"
     )
-    config = tmp_path / "sensor.yaml"
+    config = shared / "sensor.yaml"
     config.write_text(
-        f"rules: [{tmp_path / 'rule.yml'}]\n"
-        f"respond: {{audit: {state / 'r.ndjson'}, protect: {{names: ['spared-*']}},\n"
+        f"rules: [{shared / 'rule.yml'}]\n"
+        f"respond: {{audit: {shared / 'r.ndjson'}, protect: {{names: ['spared-*']}},\n"
         f"  automatic: {{rules: {{{RULE}: pause}}, dry_run: false, max_per_hour: 1}}}}\n"
     )
     spared = start(name=f"spared-{uuid.uuid4().hex[:8]}")
@@ -301,6 +307,6 @@ def test_a_rule_whose_configuration_names_an_action_isolates_by_itself(
             assert words in line
         assert sensor.stop() == 0
     assert [status(caught), status(late), status(spared)] == ["paused", "running", "running"]
-    done = json.loads((state / "r.ndjson").read_text().splitlines()[-1])
+    done = json.loads((shared / "r.ndjson").read_text().splitlines()[-1])
     assert done["response"]["automatic"] is True
     assert done["rule"] == {"id": RULE}
