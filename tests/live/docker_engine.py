@@ -174,9 +174,11 @@ class DockerEngine:
         """Kill the daemon: its socket answers no more, its containers go on; `start` brings it back."""
         assert self._process is not None
         client = self.client()
-        for container in client.containers.list():
-            # Nobody else would end these, should the daemon not come back.
-            self._orphans.append(os.pidfd_open(container.attrs["State"]["Pid"]))
+        for container in client.containers.list(ignore_removed=True):
+            # Nobody else would end these, should the daemon not come back. One that is ending has no
+            # process by now, or 0 for its number.
+            with suppress(OSError):
+                self._orphans.append(os.pidfd_open(container.attrs["State"]["Pid"]))
         client.close()
         self._process.kill()
         self._process.wait()
