@@ -60,7 +60,7 @@ def cli() -> None:
     sudo sensor run --output json          one JSON document a line
     sudo sensor run --rules ./my-rules     your rules beside the built-in ones
     sensor doctor                          what this machine lacks
-    """  # noqa: D301 - click's mark for lines as they are is a backspace, not the two characters
+    """
 
 
 @cli.command()
@@ -73,7 +73,7 @@ def cli() -> None:
 )
 @click.option("-v", "--verbose", is_flag=True, help="Say more about the sensor itself.")
 def run(settings: Settings, duration: float | None, verbose: bool) -> None:
-    r"""Start the sensor; alerts go to standard output, its own words to standard error.
+    """Start the sensor; alerts go to standard output, its own words to standard error.
 
     SIGHUP reads rules, exceptions and configuration again. SIGINT and SIGTERM end the sensor.
 

@@ -84,7 +84,7 @@ def respond(
     sockets: tuple[str, ...],
     audit: Path | None,
 ) -> None:
-    r"""Isolate the container of ALERT: first say what that does, then ask, then do it and verify.
+    """Isolate the container of ALERT: first say what that does, then ask, then do it and verify.
 
     ALERT is the id of a kept alert or the beginning of it, `last`, or a file with an alert's JSON
     (`-` is standard input). What is done is recorded: who, when, what, with what result.

@@ -43,7 +43,7 @@ def triage(
     output: Path | None,
     secrets: bool,
 ) -> None:
-    r"""Say everything that is known around one alert, and what to do.
+    """Say everything that is known around one alert, and what to do.
 
     ALERT is the id of an alert in the store, or its beginning; or `last`; or a file with the alert as
     JSON; or - for standard input. A file needs no store; where there is one, it is asked, too.
