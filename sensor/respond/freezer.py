@@ -66,6 +66,14 @@ class Freezer:
             raise SourceError(f"{self.directory / name}: {error.strerror}") from error
 
 
+def cgroup_lines(process: str, proc_root: Path) -> list[str]:
+    """The lines of a process's cgroup file, by its pid or `self`; none where it cannot be read."""
+    try:
+        return (proc_root / process / "cgroup").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+
+
 def freezer_of(
     pid: int,
     container_id: str,
@@ -76,11 +84,7 @@ def freezer_of(
     """The freezer of the container that the process is in; None where there is none to be found."""
     if not pid:
         return None
-    try:
-        lines = (proc_root / str(pid) / "cgroup").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    for line in lines:
+    for line in cgroup_lines(str(pid), proc_root):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if identify(path).container_id != container_id:
             continue

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sensor.containers.cgroup import identify
+from sensor.respond.freezer import cgroup_lines
 
 if TYPE_CHECKING:
     from sensor.config import Protect
@@ -79,8 +80,5 @@ class Protection:
 
 
 def _own_container(proc_root: Path) -> str | None:
-    try:
-        lines = (proc_root / "self" / "cgroup").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return None
+    lines = cgroup_lines("self", proc_root)
     return next((found for line in lines if (found := identify(line).container_id)), None)
