@@ -226,16 +226,25 @@ class Loop:
 
 def _held_by(config: Config) -> tuple[Any, ...]:
     own = config.alerts
-    return own.collapse_window_s, own.limit, own.max_alerts, own.interval_s, own.limits
+    return (
+        own.collapse_window_s,
+        own.limit,
+        own.max_alerts,
+        own.interval_s,
+        own.reserve,
+        own.limits,
+    )
 
 
 def holding(config: Config, common: Mapping[str, Any]) -> tuple[Collapser, Limiter | None]:
     """What counts alerts together, and what holds them back; `common` is for what it says of that."""
     own = config.alerts
     limiter = Limiter(
-        everywhere=Limit(interval=own.interval_s, max_alerts=own.max_alerts),
+        everywhere=Limit(interval=own.interval_s, max_alerts=own.max_alerts, reserve=own.reserve),
         per_rule={
-            each.rule: Limit(interval=each.interval_s, max_alerts=each.max_alerts)
+            each.rule: Limit(
+                interval=each.interval_s, max_alerts=each.max_alerts, reserve=each.reserve
+            )
             for each in own.limits
         },
         common=common,

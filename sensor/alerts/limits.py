@@ -2,6 +2,12 @@
 
 What is beyond a rule's maximum is held back and counted. When the interval ends, one notice says how
 many that were and in which containers.
+
+One loud container must not hide what happens in another. So beyond the maximum a rule has a reserve, for
+places (a container, the host, an unknown place) that have sent little in the interval. The more of the
+reserve is spent, the less a place must have sent: of a full reserve each may have five alerts, of its last
+fifth only its first one. In an interval a rule sends its maximum and its reserve at most, and one place
+alone never more than the maximum.
 """
 
 from __future__ import annotations
@@ -21,14 +27,27 @@ if TYPE_CHECKING:
 _MAX_CONTAINERS = 50
 _MAX_HELD_IDS = 10_000
 _CONTAINERS_IN_MESSAGE = 5
+# Where nothing is set the reserve is as large as the maximum, within these.
+_LEAST_RESERVE = 20
+_MOST_RESERVE = 100
+# How many alerts a place may have of a full reserve.
+_SHARE = 5
+# Places whose sent alerts are counted; beyond that the one that came first counts as new again.
+_MAX_PLACES = 256
+# The places that have no container's id.
+_ELSEWHERE = {"host": "the host", "unknown": "an unknown place"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """At most `max_alerts` alerts in `interval` seconds. None leaves it to what applies otherwise."""
+    """At most `max_alerts` alerts in `interval` seconds, and `reserve` more of places that sent little.
+
+    None leaves it to what applies otherwise.
+    """
 
     interval: float | None = None
     max_alerts: int | None = None
+    reserve: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,7 +58,9 @@ class _Window:
     started: float
     ends: float
     max_alerts: int
+    reserve: int
     sent: int = 0
+    sent_by: dict[str, int] = field(default_factory=dict)
     held: int = 0
     severity: Severity = "low"
     highest: int = 0
@@ -72,8 +93,12 @@ class Limiter:
         """Give what to send now: the alert, or nothing; before it the notice of an interval past."""
         ready = self._end(rule.id, now)
         window = self._window(rule, now)
-        if window.sent < window.max_alerts:
+        place = _place(document)
+        if _passes(window, place):
             window.sent += 1
+            window.sent_by[place] = window.sent_by.get(place, 0) + 1
+            if len(window.sent_by) > _MAX_PLACES:
+                del window.sent_by[next(iter(window.sent_by))]
             return [*ready, document]
         self._hold(window, document, count=1)
         self._held_ids[text(document, "event.id")] = rule
@@ -105,19 +130,20 @@ class Limiter:
         """How many alerts of each rule were held back since the start."""
         return dict(self._held_total)
 
-    def _limit(self, rule: Rule) -> tuple[float, int]:
-        own, everywhere = self._per_rule.get(rule.id, Limit()), self._everywhere
-        interval = own.interval or everywhere.interval or rule.interval
-        maximum = own.max_alerts if own.max_alerts is not None else everywhere.max_alerts
-        return float(interval), rule.max_alerts if maximum is None else maximum
-
     def _window(self, rule: Rule, now: float) -> _Window:
         window = self._windows.get(rule.id)
         if window is None:
-            interval, maximum = self._limit(rule)
-            own = rule.ecs()["rule"]
-            window = _Window(rule=own, started=now, ends=now + interval, max_alerts=maximum)
-            self._windows[rule.id] = window
+            own, everywhere = self._per_rule.get(rule.id, Limit()), self._everywhere
+            interval = own.interval or everywhere.interval or rule.interval
+            maximum = _first_set(own.max_alerts, everywhere.max_alerts, rule.max_alerts)
+            default = min(max(maximum, _LEAST_RESERVE), _MOST_RESERVE)
+            window = self._windows[rule.id] = _Window(
+                rule=rule.ecs()["rule"],
+                started=now,
+                ends=now + float(interval),
+                max_alerts=maximum,
+                reserve=_first_set(own.reserve, everywhere.reserve, default),
+            )
         return window
 
     def _hold(self, window: _Window, document: dict[str, Any], *, count: int) -> None:
@@ -127,16 +153,15 @@ class Limiter:
         if number(document, "event.severity") >= window.highest:
             window.highest = number(document, "event.severity")
             window.severity = severity_word(document)
-        container_id = text(document, "container.id")
-        known = window.containers.get(container_id)
+        place = _place(document)
+        known = window.containers.get(place)
         if known is not None:
             known["count"] += count
         elif len(window.containers) < _MAX_CONTAINERS:
-            window.containers[container_id] = {
-                "id": container_id,
-                "name": text(document, "container.name"),
-                "count": count,
-            }
+            where = {"id": place, "name": text(document, "container.name")}
+            if place in _ELSEWHERE:
+                where = {"state": place}
+            window.containers[place] = {**where, "count": count}
         else:
             window.elsewhere += count
 
@@ -152,13 +177,13 @@ class Limiter:
         name = visible(str(window.rule.get("name", "")), 128)
         containers = sorted(window.containers.values(), key=lambda each: -each["count"])
         shown = ", ".join(
-            f"{visible(each['name'] or each['id'][:12] or 'the host', 64)} ({each['count']})"
-            for each in containers[:_CONTAINERS_IN_MESSAGE]
+            f"{_shown(each)} ({each['count']})" for each in containers[:_CONTAINERS_IN_MESSAGE]
         )
         more = len(containers) - _CONTAINERS_IN_MESSAGE
         if window.elsewhere or more > 0:
             shown += " and others"
         seconds = round(window.ends - window.started)
+        from_reserve = max(window.sent - window.max_alerts, 0)
         return notice(
             "held_back",
             f"{name}: {window.held} more alerts were held back, beyond {window.max_alerts} "
@@ -170,9 +195,35 @@ class Limiter:
                 "sent": window.sent,
                 "interval": seconds,
                 "max_alerts": window.max_alerts,
+                "reserve": {"size": window.reserve, "used": from_reserve},
                 "containers": containers,
                 "in_other_containers": window.elsewhere,
             },
             common=self._common,
             rule=window.rule,
         )
+
+
+def _place(document: Mapping[str, Any]) -> str:
+    """What a document's share is counted by: its container's id, or `host` or `unknown`."""
+    unknown = text(document, "container.identity.state") == "unknown"
+    return text(document, "container.id") or ("unknown" if unknown else "host")
+
+
+def _shown(held: Mapping[str, Any]) -> str:
+    if "state" in held:
+        return _ELSEWHERE[held["state"]]
+    return visible(held["name"] or held["id"][:12], 64)
+
+
+def _passes(window: _Window, place: str) -> bool:
+    """Whether a place may send one more alert now."""
+    left = window.max_alerts + window.reserve - window.sent
+    if left > window.reserve:
+        return True
+    sent = window.sent_by.get(place, 0)
+    return sent < window.max_alerts and left * _SHARE > sent * window.reserve
+
+
+def _first_set(*values: int | None) -> int:
+    return next(value for value in values if value is not None)

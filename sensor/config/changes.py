@@ -25,6 +25,7 @@ LIVE = frozenset(
         "alerts.limit",
         "alerts.max_alerts",
         "alerts.interval_s",
+        "alerts.reserve",
         "alerts.limits",
         "alerts.collapse_window_s",
         "alerts.exceptions",

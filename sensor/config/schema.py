@@ -44,20 +44,23 @@ class RuleLimit(Section, frozen=True):
     rule: str
     max_alerts: NotNegative | None = None
     interval_s: Seconds | None = None
+    reserve: NotNegative | None = None
 
 
 class Alerts(Section, frozen=True):
     """What becomes of matches.
 
     `limit`: rules have an interval and a maximum. `max_alerts` and `interval_s` set them for all, null
-    leaves them to each rule; `limits` set those of single rules. `collapse_window_s`: the repetitions of
-    one action within this time are counted into its first alert; 0 sends each. `exceptions`: files, or
-    folders of them; `exceptions_state`: where it is kept what each hid.
+    leaves them to each rule; `reserve`: how many more, of containers that have sent little; `limits` set
+    those of single rules. `collapse_window_s`: the repetitions of one action within this time are
+    counted into its first alert; 0 sends each. `exceptions`: files, or folders of them;
+    `exceptions_state`: where it is kept what each hid.
     """
 
     limit: bool = True
     max_alerts: NotNegative | None = None
     interval_s: Seconds | None = None
+    reserve: NotNegative | None = None
     limits: list[RuleLimit] = []
     collapse_window_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60
     exceptions: list[str] = []
