@@ -17,7 +17,7 @@ from sensor.cli.alert_store import StorePlace, store_options
 from sensor.errors import ConfigurationError
 from sensor.respond.audit import Actor, Audit
 from sensor.respond.control import ISOLATING, UNDONE_BY, Action, Network
-from sensor.respond.controls import Target, find_target, make_controls
+from sensor.respond.controls import Target, find_named, find_target, make_controls
 from sensor.respond.errors import ResponseError
 from sensor.respond.perform import Cause, perform
 from sensor.respond.plan import Plan, make_plan
@@ -202,20 +202,10 @@ def _find(controls: Sequence[Any], wanted: str, troubles: list[str]) -> Target:
     """By the whole id; by a name or the beginning of an id, among what the engines list."""
     if len(wanted) == 64 and not set(wanted) - set("0123456789abcdef"):
         return find_target(controls, wanted, troubles)
-    matches = {
-        each.id
-        for control in controls
-        for each in control.list()
-        if each.name == wanted or (len(wanted) >= 4 and each.id.startswith(wanted))
-    }
-    if not matches:
-        raise ResponseError(f"no running container is called {visible(wanted, 80)}")
-    if len(matches) > 1:
-        raise ResponseError(
-            f"{visible(wanted, 80)} is more than one container: "
-            + ", ".join(sorted(each[:12] for each in matches))
-        )
-    return find_target(controls, matches.pop(), troubles)
+    target, silent = find_named(controls, wanted, troubles)
+    for trouble in silent:
+        click.echo(f"warning: not searched for another {visible(wanted, 80)}: {trouble}", err=True)
+    return target
 
 
 def _document(alert: str, place: StorePlace) -> dict[str, Any]:

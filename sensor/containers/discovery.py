@@ -111,8 +111,13 @@ def _told(spec: str, config: SourcesConfig) -> Source:
         return _docker(f"unix://{path}", config, {})
     if speaks == "cri":
         return _cri(path, config)
+    reason = "does not answer"
+    try:
+        Path(path).stat()
+    except (OSError, ValueError) as error:  # no path has a NUL
+        reason = getattr(error, "strerror", None) or str(error)
     raise ConfigurationError(
-        f"container socket {spec!r}: does not answer, so what it speaks is not known;"
+        f"container socket {spec!r}: {reason}, so what it speaks is not known;"
         f" write docker:{path} or cri:{path}"
     )
 

@@ -7,6 +7,7 @@ because it would read one of any size and wait for it as long as it takes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import threading
 import time
@@ -51,6 +52,11 @@ _LIST_FILTER: Final = {
     "podman": '{"status":["created","initialized","running","paused"]}',
 }
 _EVENT_FILTER: Final = '{"type":["container"]}'
+_UNREACHABLE: Final = {
+    errno.ENOENT: "is the engine running? Another socket is named with --socket or `containers.sockets`",
+    errno.ECONNREFUSED: "is the engine running?",
+    errno.EACCES: "it takes root, or the group that owns the socket",
+}
 
 
 class DockerSource:
@@ -78,6 +84,11 @@ class DockerSource:
 
     def look_up(self, container_id: str) -> Container | None:
         """Inspect one container. Names are not asked for: Docker's ids are 64 hex digits."""
+        found = self.inspect(container_id)
+        return None if found is None else found[0]
+
+    def inspect(self, container_id: str) -> tuple[Container, bytes] | None:
+        """The container, and the daemon's answer (JSON) with all that is not read of it here."""
         if not _ID.fullmatch(container_id):
             return None
         connection = self._asking.connection
@@ -94,7 +105,8 @@ class DockerSource:
             self._asking.connection = None
             connection.close()
             raise
-        return answers.inspected(answer, image, source=self.name, runtime=connection.runtime)
+        found = answers.inspected(answer, image, source=self.name, runtime=connection.runtime)
+        return found, body
 
     def watch(self, tell: Callable[[Change], None], stop: threading.Event) -> None:
         """Open the stream first and list then, so that nothing falls in between."""
@@ -194,6 +206,7 @@ class _Connection:
 
     def __init__(self, name: str, url: str, timeout_s: float, environ: Mapping[str, str]) -> None:
         self._name = name
+        self._place = url.removeprefix("unix://")
         self._timeout_s = timeout_s
         # Given a version, the client asks nothing by itself.
         options: dict[str, Any] = {"base_url": url, "version": "1.44", "timeout": timeout_s}
@@ -276,7 +289,11 @@ class _Connection:
             for cause in causes
         ):
             return SourceTimeoutError(f"{self._name}: did not answer in {self._timeout_s:g} s")
-        return SourceError(f"{self._name}: {_innermost(error)}"[:200])
+        cause = _innermost(error)
+        if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
+            advice = _UNREACHABLE[cause.errno]
+            return SourceError(f"{self._name}: {self._place}: {cause.strerror}: {advice}"[:400])
+        return SourceError(f"{self._name}: {cause}"[:200])
 
 
 def _innermost(error: BaseException) -> BaseException:

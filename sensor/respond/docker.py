@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import requests
 from docker.api.client import APIClient
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from docker.utils import kwargs_from_env
 
 from sensor.errors import SourceError
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 15
 _STATES: Final = {"running": State.RUNNING, "restarting": State.RUNNING, "paused": State.PAUSED}
+
+
+class _State(msgspec.Struct):
+    status: str | None = msgspec.field(default=None, name="Status")
+
+
+class _Settings(msgspec.Struct):
+    networks: dict[str, dict[str, Any] | None] | None = msgspec.field(default=None, name="Networks")
+
+
+class _Inspected(msgspec.Struct):
+    """Of GET /containers/ID/json, what the source does not keep."""
+
+    state: _State | None = msgspec.field(default=None, name="State")
+    settings: _Settings | None = msgspec.field(default=None, name="NetworkSettings")
 
 
 class DockerControl:
@@ -40,23 +56,25 @@ class DockerControl:
         self._client.trust_env = False
 
     def see(self, container_id: str) -> Seen | None:
-        """Facts by the source, which bounds what it reads; state and networks by the daemon."""
-        container = self._source.look_up(container_id)
-        if container is None:
+        """All of it from one answer, which the source has bounded."""
+        found = self._source.inspect(container_id)
+        if found is None:
             return None
+        container, body = found
         try:
-            with self._errors():
-                answer = self._client.inspect_container(container_id)
-        except _GoneError:
-            return None
-        state = _STATES.get(str((answer.get("State") or {}).get("Status")), State.STOPPED)
-        networks = (answer.get("NetworkSettings") or {}).get("Networks") or {}
-        found = tuple(
-            _network(name, endpoint, container_id)
-            for name, endpoint in networks.items()
-            if endpoint
+            answer = msgspec.json.decode(body, type=_Inspected)
+        except msgspec.DecodeError as error:
+            raise SourceError(f"{self.name}: {error}"[:200]) from error
+        networks = (answer.settings and answer.settings.networks) or {}
+        return Seen(
+            container=container,
+            state=_STATES.get((answer.state and answer.state.status) or "", State.STOPPED),
+            networks=tuple(
+                _network(name, endpoint, container_id)
+                for name, endpoint in networks.items()
+                if endpoint
+            ),
         )
-        return Seen(container=container, state=state, networks=found)
 
     def list(self) -> tuple[Container, ...]:
         """What runs, or is paused."""
@@ -121,8 +139,6 @@ class DockerControl:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except NotFound as error:
-            raise _GoneError(f"{self.name}: {error.explanation or error}"[:300]) from error
         except APIError as error:
             raise SourceError(f"{self.name}: {error.explanation or error}"[:300]) from error
         except requests.Timeout as error:
@@ -132,10 +148,6 @@ class DockerControl:
             ) from error
         except (requests.RequestException, DockerException, OSError, ValueError) as error:
             raise SourceError(f"{self.name}: {error}"[:200]) from error
-
-
-class _GoneError(SourceError):
-    """There is no such container, or network, any more."""
 
 
 def _network(name: str, endpoint: Mapping[str, Any], container_id: str) -> Network:

@@ -60,12 +60,17 @@ def test_a_table_lets_no_control_character_through(serving: Daemon) -> None:
 def test_a_daemon_that_is_away_is_said_to_be(daemon: Daemon) -> None:
     arguments = ["--socket", "/nowhere/docker.sock", "--timeout", "0.2"]
     result = CliRunner().invoke(containers, arguments)
-    assert (result.exit_code, result.stderr) == (1, "docker: [Errno 2] No such file or directory\n")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "docker: /nowhere/docker.sock: No such file or directory: is the engine running?"
+        " Another socket is named with --socket or `containers.sockets`\n"
+    )
 
 
 def test_a_socket_of_unknown_speech_is_a_usage_error() -> None:
     result = CliRunner().invoke(containers, ["--socket", "/nowhere/x.sock"])
     assert result.exit_code == 2
+    assert "No such file or directory, so" in result.stderr
     assert "write docker:/nowhere/x.sock or cri:/nowhere/x.sock" in result.stderr
 
 
