@@ -15,6 +15,8 @@ from sensor.config.merge import Layer, Origin, did_you_mean, keys
 PREFIX = "SENSOR_"
 # Names the file of the configuration; the command line reads it.
 CONFIG_FILE = "SENSOR_CONFIG"
+# The tests' own, in the environment of the sensors that they start.
+_TESTS = "SENSOR_TEST_"
 
 
 def variable(path: tuple[str, ...]) -> str:
@@ -48,7 +50,7 @@ def read_variables(environ: Mapping[str, str]) -> tuple[list[Layer], list[str], 
             layers.append(Layer(Origin(kind="variable", name=name), data, replaces=True))
         elif "__" in name:
             errors.append(f"variable {name}: unknown key{did_you_mean(name, known)}")
-        else:
+        elif not name.startswith(_TESTS):
             strange.append(name)
     return layers, errors, strange
 

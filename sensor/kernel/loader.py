@@ -9,9 +9,7 @@ module that imports `bcc`.
 from __future__ import annotations
 
 import ctypes as ct
-import json
 import os
-import socket
 import sys
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 from sensor.errors import ProbeError
 from sensor.kernel.btf import Btf
+from sensor.kernel.handover import Sensor
 from sensor.kernel.offsets import compiler_flags
 from sensor.kernel.program import attach
 from sensor.kernel.program import load as load_program
@@ -61,14 +60,15 @@ def program_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "bpf"
 
 
-def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[int]]:
     """Compiles, loads and attaches; returns the reply and the descriptors in its order.
 
-    Raises `ProbeError` when BCC is missing or refuses.
+    The sensor is told of each stage. Raises `ProbeError` when BCC is missing or refuses.
     """
     directory = program_directory()
     # BCC takes this tree for the kernel's headers; it holds just what BCC's prelude includes.
     os.environ["BCC_KERNEL_SOURCE"] = str(directory)
+    sensor.begin("starting BCC")
     try:
         import bcc  # noqa: PLC0415 - LLVM is loaded here and nowhere else
     except ImportError as exc:
@@ -78,6 +78,7 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         ) from exc
 
     started = time.monotonic()
+    sensor.begin("reading the kernel's types")
     with Btf() as btf:
         offsets = compiler_flags(btf)
         types = {name: btf.tracepoint(tracepoint) for name, tracepoint in _TRACEPOINTS.items()}
@@ -94,19 +95,20 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     ]
     if not (directory / "sensor.bpf.c").is_file():
         raise ProbeError(f"the program's source is missing: {directory / 'sensor.bpf.c'}")
+    sensor.begin("compiling the program")
     try:
         program = bcc.BPF(src_file=str(directory / "sensor.bpf.c").encode(), cflags=flags)
     except Exception as exc:  # BCC raises bare Exception; what it printed follows on stderr
         raise ProbeError(f"BCC could not compile the program: {exc}") from exc
-    programs = {
-        name: load_program(
+    programs = {}
+    for name, type_id in types.items():
+        sensor.begin(f"loading {name} into the kernel")
+        programs[name] = load_program(
             name,
             bcc.lib.bpf_function_start(program.module, name.encode()),
             bcc.lib.bpf_function_size(program.module, name.encode()),
             type_id,
         )
-        for name, type_id in types.items()
-    }
     calls = program["sn_calls"]
     for name, index in _TAIL_CALLS.items():
         calls[ct.c_int(index)] = ct.c_int(programs[name])
@@ -114,6 +116,7 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     attached = time.monotonic()
 
     descriptors = {name: program[name].map_fd for name in _MAPS}
+    sensor.begin("reading the processes that run")
     seeded = seed(descriptors["sn_procs"], request["processes_max"], Path(request["proc_root"]))
     descriptors |= {f"prog:{name}": fd for name, fd in programs.items()}
     descriptors |= {f"link:{name}": fd for name, fd in links.items()}
@@ -137,15 +140,13 @@ def _namespace(proc_root: str, kind: str) -> int | None:
 
 def main() -> int:
     """Entry point of the child: `python -m sensor.kernel.loader FD`."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    request = json.loads(channel.recv(65536))
+    sensor = Sensor(int(sys.argv[1]))
     try:
-        reply, descriptors = load(request)
+        reply, descriptors = load(sensor.request(), sensor)
     except ProbeError as exc:
-        channel.sendall(json.dumps({"error": str(exc)}).encode())
+        sensor.fail(str(exc))
         return 1
-    socket.send_fds(channel, [json.dumps(reply).encode()], descriptors)
-    channel.recv(1)  # the parent has them, or is gone: only now may ours be closed
+    sensor.hand_over(reply, descriptors)
     sys.stderr.flush()
     os._exit(0)  # LLVM's destructors take longer than all of the above
 

@@ -8,21 +8,19 @@ bpf(), which older kernels refuse to a process without capabilities.
 from __future__ import annotations
 
 import ctypes as ct
-import json
 import mmap
 import os
-import socket
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sensor.errors import ProbeError
 from sensor.event import Cgroup
-from sensor.kernel import layout
+from sensor.kernel import handover, layout
 from sensor.kernel.filter import Filter
 from sensor.kernel.layout import (
     BANKS,
@@ -39,8 +37,7 @@ from sensor.kernel.layout import (
 )
 from sensor.kernel.recorder import FlightRecorder
 
-_REPLY_BYTES = 1 << 16
-_DESCRIPTORS_MAX = 64
+_END_S = 2.0  # for a loader that told of an error, to end by itself
 _PROCESSES_MIN = 64
 
 
@@ -89,9 +86,12 @@ class Probe:
         others_ring_bytes: int = 4096,
         processes_max: int = 16384,
         proc_root: str = "/proc",
-        timeout_s: float = 60.0,
+        silence_s: float = handover.SILENCE_S,
     ) -> Probe:
-        """Compiles, loads and attaches in a child. Raises `ProbeError` with BCC's last words."""
+        """Compiles, loads and attaches in a child, which may be silent for `silence_s` seconds.
+
+        Raises `ProbeError` with the loader's last words.
+        """
         cpus = possible_cpus()
         request = {
             "cpus": cpus,
@@ -103,34 +103,22 @@ class Probe:
         # The child is root: it must find the same package as we are, and nothing in the working
         # directory (-P), where anybody may have put a json.py.
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        ours, theirs = socket.socketpair()
-        with (
-            ours,
-            subprocess.Popen(
+        ours, theirs = handover.pair()
+        with ours, theirs:
+            child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "sensor.kernel.loader", str(theirs.fileno())],
                 env=environment,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-            ) as child,
-        ):
+            )
             theirs.close()
-            ours.settimeout(timeout_s)
             try:
-                ours.sendall(json.dumps(request).encode())
-                data, fds, _, _ = socket.recv_fds(ours, _REPLY_BYTES, _DESCRIPTORS_MAX)
-                reply: dict[str, Any] = json.loads(data) if data else {}
-                if fds:
-                    ours.sendall(b"\0")
-            except (OSError, ValueError) as exc:
-                child.kill()
-                reply, fds = {"error": f"the loader did not answer: {exc}"}, []
-            _, noise = child.communicate()
-        if "error" in reply or not fds:
-            reason = reply.get("error", f"the loader ended with code {child.returncode}")
-            said = "\n".join(noise.decode(errors="backslashreplace").splitlines()[-12:])
-            raise ProbeError(f"{reason}\n{said}".strip())
+                reply, fds = handover.ask(ours, request, silence_s)
+            except ProbeError as exc:
+                raise ProbeError(f"{exc}{_last_words(child)}") from exc
+            child.communicate()
         loaded = Loaded(
             host_pid_ns=reply["host_pid_ns"],
             host_mnt_ns=reply["host_mnt_ns"],
@@ -227,6 +215,21 @@ class Probe:
             mmap.MAP_SHARED,
             mmap.PROT_READ | mmap.PROT_WRITE,
         )
+
+
+def _last_words(child: subprocess.Popen[bytes]) -> str:
+    """Ends the loader and returns what killed it, if something did, and the end of what it printed."""
+    killer = ""
+    try:
+        _, noise = child.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        _, noise = child.communicate()
+    else:
+        if child.returncode < 0:
+            killer = f" (killed by {signal.Signals(-child.returncode).name})"
+    said = noise.decode(errors="backslashreplace").splitlines()[-12:]
+    return "\n".join([killer, *said])
 
 
 def _rounded(size: int, to: int = 8) -> int:

@@ -43,7 +43,7 @@ def _load_with(names: tuple[str, ...]) -> str | None:
             number += 1
         try:
             # the loader is a program of its own: by exec it gets what the bounding set allows
-            Probe.load(ring_bytes=1 << 20, processes_max=1024, timeout_s=300).close()
+            Probe.load(ring_bytes=1 << 20, processes_max=1024, silence_s=300).close()
         except ProbeError as error:
             os.write(told, json.dumps(str(error)[-1000:]).encode())
         else:

@@ -53,7 +53,7 @@ class Guest:
             ring_bytes=RING_BYTES,
             others_ring_bytes=OTHERS_RING_BYTES,
             processes_max=PROCESSES_MAX,
-            timeout_s=300,
+            silence_s=300,
         )
         offset = time.time_ns() - boottime_ns()
         decoders = tuple(

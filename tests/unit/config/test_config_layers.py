@@ -117,6 +117,10 @@ def test_a_variable_that_may_be_somebody_elses_is_said() -> None:
     )
 
 
+def test_a_variable_of_the_tests_is_nobodys_mistake() -> None:
+    assert effective_config(None, environ={"SENSOR_TEST_PATIENCE": "10"}).warnings == ()
+
+
 def test_a_variable_that_holds_a_sinks_secret_is_known(tmp_path: Path) -> None:
     path = files(tmp_path, "sinks: [{type: http, url: {env: SENSOR_HOOK}}]\n")
     assert effective_config(path, environ={"SENSOR_HOOK": "https://x"}).warnings == ()

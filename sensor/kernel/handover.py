@@ -1,0 +1,87 @@
+"""What loader and sensor say to each other, on a pair of sockets that keep messages whole.
+
+The sensor sends its request. The loader tells each stage of its work as it begins, then either an error
+or the reply with the descriptors that it names, which the sensor acknowledges. All is JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from typing import Any
+
+from sensor.errors import ProbeError
+
+# A stage takes a second or two, and a machine may be twenty times as slow when it is emulated or busy.
+# So the limit is on silence: however long the whole takes, a loader that hangs is found out.
+SILENCE_S = 60.0
+
+_MESSAGE_BYTES = 1 << 16
+_DESCRIPTORS_MAX = 64
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The two ends, the sensor's and the loader's."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def ask(
+    channel: socket.socket, request: dict[str, Any], silence_s: float = SILENCE_S
+) -> tuple[dict[str, Any], list[int]]:
+    """Sends the request, and returns the reply and the descriptors in its order.
+
+    Raises `ProbeError` when the loader tells of an error, ends without a reply, or says nothing for
+    `silence_s` seconds.
+    """
+    channel.settimeout(silence_s)
+    stage = "starting"
+    try:
+        channel.sendall(json.dumps(request).encode())
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _DESCRIPTORS_MAX)
+            reply: dict[str, Any] = json.loads(data) if data else {}
+            if "stage" not in reply:
+                break
+            stage = reply["stage"]
+    except TimeoutError as exc:
+        raise ProbeError(
+            f"the loader said nothing for {silence_s:g} s while {stage}: it hangs, or gets too little of "
+            "the processor"
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise ProbeError(f"the loader's answer cannot be read, while {stage}: {exc}") from exc
+    if "error" in reply:
+        raise ProbeError(reply["error"])
+    if not descriptors:
+        raise ProbeError(f"the loader ended without an answer, while {stage}")
+    with suppress(OSError):  # it is gone meanwhile: the descriptors are ours all the same
+        channel.sendall(b"\0")
+    return reply, descriptors
+
+
+class Sensor:
+    """The loader's end: what it tells the sensor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._channel = socket.socket(fileno=descriptor)
+
+    def request(self) -> dict[str, Any]:
+        """Waits for the request."""
+        request: dict[str, Any] = json.loads(self._channel.recv(_MESSAGE_BYTES))
+        return request
+
+    def begin(self, stage: str) -> None:
+        """Tells the stage that begins, in words that fit behind "while": `compiling the program`."""
+        self._tell({"stage": stage})
+
+    def fail(self, error: str) -> None:
+        self._tell({"error": error})
+
+    def hand_over(self, reply: dict[str, Any], descriptors: list[int]) -> None:
+        """Returns when the sensor has them, or is gone: only then may ours be closed."""
+        socket.send_fds(self._channel, [json.dumps(reply).encode()], descriptors)
+        self._channel.recv(1)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._channel.sendall(json.dumps(message).encode())
