@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -64,20 +64,19 @@ def container() -> Iterator[tuple[str, str | None, Search]]:
 
 @contextmanager
 def in_docker(client: docker.DockerClient) -> Iterator[Search]:
-    images.import_image(client, images.DEBIAN, images.debian_tree({}))
-    web = client.containers.run(
-        images.DEBIAN,
-        ["sleep", "1000000"],
-        name=f"web-{secrets.token_hex(3)}",
-        labels={"com.example.service": "checkout"},
-        detach=True,
-    )
-    try:
+    with ExitStack() as stack:  # whatever fails on the way, nothing of it stays behind
+        stack.callback(client.close)
+        images.import_image(client, images.DEBIAN, images.debian_tree({}))
+        stack.callback(client.images.remove, images.DEBIAN)
+        web = client.containers.create(
+            images.DEBIAN,
+            ["sleep", "1000000"],
+            name=f"web-{secrets.token_hex(3)}",
+            labels={"com.example.service": "checkout"},
+        )
+        stack.callback(web.remove, force=True)
+        web.start()
         yield web.exec_run
-    finally:
-        web.remove(force=True)
-        client.images.remove(images.DEBIAN)
-        client.close()
 
 
 class Reader:
@@ -85,16 +84,26 @@ class Reader:
 
     def __init__(self, stream: IO[str], out: IO[str], text: str) -> None:
         self._stream, self._out, self._text = stream, out, text
-        self.seen = threading.Event()
+        self._changed = threading.Event()  # it was seen, or nothing more comes
+        self.seen = False
         self._thread = threading.Thread(target=self._pass_on)
         self._thread.start()
 
     def _pass_on(self) -> None:
-        for line in self._stream:
-            self._out.write(line)
-            self._out.flush()
-            if self._text in line:
-                self.seen.set()
+        try:
+            for line in self._stream:
+                self._out.write(line)
+                self._out.flush()
+                if self._text in line:
+                    self.seen = True
+                    self._changed.set()
+        finally:
+            self._changed.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the line comes within these seconds; returns at once when the stream ends."""
+        self._changed.wait(seconds)
+        return self.seen
 
     def join(self) -> None:
         self._thread.join()
@@ -123,16 +132,16 @@ def main() -> int:
         alerts = Reader(sensor.stdout, sys.stdout, marker)
         messages = Reader(sensor.stderr, sys.stderr, "sensor ready")
         try:
-            if messages.seen.wait(READY_SECONDS):
+            if messages.wait(READY_SECONDS):
                 say(f"in the container: {' '.join(command)}")
                 run(command)
-                alerts.seen.wait(ALERT_SECONDS)
+                alerts.wait(ALERT_SECONDS)
         finally:
             sensor.send_signal(signal.SIGINT)
             sensor.wait()
             alerts.join()
             messages.join()
-    if not alerts.seen.is_set():
+    if not alerts.seen:
         say("no alert came. `sensor doctor` may say why.")
         return 1
     say("that was the alert. Start the sensor yourself with: sudo make run")
