@@ -29,6 +29,13 @@ def test_the_unrelated_bcc_of_pypi_is_never_asked_for() -> None:
     assert all({"bcc", "bpfcc"}.isdisjoint(names(each)) for each in wanted)
 
 
+def test_every_package_is_packaged() -> None:
+    """What is not listed is missing from an installed sensor, and only there."""
+    folders = {path.parent for path in (REPOSITORY / "sensor").rglob("*.py")}
+    found = {".".join(folder.relative_to(REPOSITORY).parts) for folder in folders}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == found | {"sensor._bpf"}
+
+
 def test_every_data_file_of_the_package_is_packaged() -> None:
     """What no pattern covers is missing from an installed sensor, and only there."""
     setuptools = PYPROJECT["tool"]["setuptools"]
