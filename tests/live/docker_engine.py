@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Self
 
 import docker
 from docker.errors import DockerException
+from patience import patient
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-READY_SECONDS = 60
-STOP_SECONDS = 20
+READY_SECONDS = patient(60)
+STOP_SECONDS = patient(20)
 # A containerd that the machine runs would be used in place of one of its own, and does not see the
 # mounts in the daemon's namespace: its socket is out of sight there.
 OWN_CONTAINERD = """
@@ -81,7 +82,7 @@ class DockerEngine:
         return self.directory / "dockerd.log"
 
     def client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=self.host, timeout=60)
+        return docker.DockerClient(base_url=self.host, timeout=READY_SECONDS)
 
     def start(self) -> Self:
         reason = missing_for_engine()
@@ -153,7 +154,7 @@ class DockerEngine:
             else:
                 client.close()
                 return
-        raise EngineError(f"dockerd did not answer within {READY_SECONDS} s:\n{self._log_tail()}")
+        raise EngineError(f"dockerd did not answer within {READY_SECONDS:g} s:\n{self._log_tail()}")
 
     def _log_tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])

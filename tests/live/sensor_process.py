@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
+from patience import patient
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
@@ -23,11 +25,9 @@ REPOSITORY = Path(__file__).parents[2]
 SENSOR = Path(sys.executable).parent / "sensor"
 
 READY = "sensor ready"
-# What is waited for comes mostly at once; an emulated machine wants more patience, as a factor.
-PATIENCE = float(os.environ.get("SENSOR_TEST_PATIENCE", "1"))
-READY_SECONDS = 30 * PATIENCE
-ALERT_SECONDS = 15 * PATIENCE
-STOP_SECONDS = 10 * PATIENCE
+READY_SECONDS = patient(30)
+ALERT_SECONDS = patient(15)
+STOP_SECONDS = patient(10)
 
 
 def has_argument(alert: Alert, text: str) -> bool:

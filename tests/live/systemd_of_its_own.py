@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from cgroup_of_its_own import CgroupOfItsOwn, hierarchies
+from patience import patient
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -86,7 +87,7 @@ class Systemd:
             ["nsenter", f"--target={child}", "--mount", "--pid", "systemctl", *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patient(60),
             check=False,
         )
         assert ran.returncode == 0, ran.stderr

@@ -14,6 +14,7 @@ import images
 import pytest
 from cgroup_of_its_own import CgroupOfItsOwn
 from docker_engine import DockerEngine, missing_for_engine
+from patience import patient
 from sensor_process import SENSOR, Sensor
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def in_own_mounts(script: str) -> list[str]:
 def refused(*arguments: str | Path, prefix: Sequence[str] = (), code: int) -> str:
     """Start a sensor that must end by itself with `code`; returns what it said."""
     sensor = Sensor(*arguments, prefix=prefix).spawn()
-    assert (sensor.wait(60), sensor.alerts) == (code, [])
+    assert (sensor.wait(patient(60)), sensor.alerts) == (code, [])
     said = sensor.stderr
     assert "Traceback" not in said
     assert "sensor ready" not in said
@@ -307,7 +308,7 @@ def test_a_signal_ends_it_with_a_summary(engine: Engine, number: signal.Signals)
 
 def test_duration_ends_it(engine: Engine) -> None:
     with Sensor("--duration", "1", environment=engine.environment) as sensor:
-        assert sensor.wait(15) == 0
+        assert sensor.wait(patient(15)) == 0
     assert "sensor ended: execs=" in sensor.stderr
 
 

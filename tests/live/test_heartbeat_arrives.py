@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from patience import patient
 from sensor_process import Sensor
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def test_heartbeats(tmp_path: Path, receiver: tuple[str, queue.Queue[dict[str, A
         f"sinks: [{{type: http, url: '{address}', events: true}}]\n"
     )
     with Sensor("--config", config) as sensor:
-        first, second = received.get(timeout=15), received.get(timeout=15)
+        first, second = received.get(timeout=patient(15)), received.get(timeout=patient(15))
         assert sensor.stop() == 0
     rest = []
     while not received.empty():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from patience import patient
 from sensor_process import SENSOR, Sensor
 
 if TYPE_CHECKING:
@@ -98,5 +99,5 @@ def test_a_store_that_the_sensors_user_may_not_write_stops_the_start(
     configuration.write_text(f"store: {{path: {tmp_path}/alerts.db}}\n")
     sensor = Sensor("--config", configuration).spawn()
 
-    assert sensor.wait(30) == 2
+    assert sensor.wait(patient(30)) == 2
     assert f"store.path: {tmp_path}/alerts.db.lock: Permission denied" in sensor.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patience import patient
 from sensor_process import Sensor
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_the_compiler_is_gone(sensor: Sensor) -> None:
 
 def test_where_privileges_cannot_be_dropped_it_refuses(engine: Engine) -> None:
     sensor = Sensor(prefix=CANNOT_DROP, environment=engine.environment).spawn()
-    assert sensor.wait(30) == 1
+    assert sensor.wait(patient(30)) == 1
     assert "privilege" in sensor.stderr
     assert "--keep-privileges" in sensor.stderr
     assert "Traceback" not in sensor.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from patience import patient
 from sensor_process import Sensor
 from tampering import close_inside, delete_from_map, descriptors, need_amd64
 
@@ -54,7 +55,7 @@ def test_it_ends_with_code_3_and_says_why_on_every_sink(folder: Path, what: str,
             delete_from_map(sensor.pid, descriptor, EMIT_EXEC)
         else:
             close_inside(sensor.pid, descriptor)
-        assert sensor.wait(60) == 3
+        assert sensor.wait(patient(60)) == 3
     own = sensor.alerts[-1]
     assert own["rule"]["id"] == "sensor.sight_lost"
     assert said in own["message"]

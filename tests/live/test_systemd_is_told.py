@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 import pytest
+from patience import patient
 from sensor_process import Sensor
 
 CREDENTIALS = struct.Struct("3i")
@@ -64,7 +65,7 @@ def test_ready_alive_reloading_and_stopping(path: Path, tmp_path: Path) -> None:
         os.kill(sensor.pid, signal.SIGTERM)
         lines, _, _ = peer.wait_for("STOPPING")
         assert "losses: " in lines["STATUS"]
-        assert sensor.wait(10) == 0
+        assert sensor.wait(patient(10)) == 0
     finally:
         sensor.kill()
         peer.socket.close()
@@ -75,7 +76,7 @@ def test_a_sensor_that_cannot_start_never_says_that_it_is_ready(path: Path) -> N
     sensor = Sensor(
         "--strict", "--rules", "/dev/null", environment={"NOTIFY_SOCKET": str(path)}
     ).spawn()
-    assert sensor.wait(30) == 2
+    assert sensor.wait(patient(30)) == 2
     peer.socket.setblocking(False)
     with pytest.raises(BlockingIOError):
         peer.socket.recv(4096)

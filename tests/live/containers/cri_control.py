@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from patience import patient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,4 +182,4 @@ class Cri:
             request_serializer=self._messages[request].SerializeToString,
             response_deserializer=self._messages[response].FromString,
         )
-        return call(self._messages[request](**fields), timeout=60)
+        return call(self._messages[request](**fields), timeout=patient(60))

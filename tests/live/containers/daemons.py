@@ -19,12 +19,13 @@ import grpc
 from cgroup_of_its_own import hierarchies
 from cri_control import Cri
 from docker.errors import DockerException
+from patience import patient
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-READY_SECONDS = 60
-STOP_SECONDS = 20
+READY_SECONDS = patient(60)
+STOP_SECONDS = patient(20)
 PAUSE = "docker.io/sensor-test/pause:1"
 
 CONTAINERD = """
@@ -184,7 +185,7 @@ class DockerOnV2(Daemon):
         ]
 
     def client(self) -> docker.DockerClient:
-        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=60)
+        return docker.DockerClient(base_url=f"unix://{self.socket}", timeout=READY_SECONDS)
 
     def answers(self) -> bool:
         with suppress(DockerException):

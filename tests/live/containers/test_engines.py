@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import images
 import pytest
 from docker.errors import APIError
+from patience import patient
 
 from sensor.containers.cgroup import identify
 from sensor.containers.entry import entered_by_exec
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[..., Resolver]
 
-LONG_S = 30.0
+LONG_S = patient(30)
 OURS = Namespaces(pid=1, mnt=2, pid_is_host=False, mnt_is_host=False)
 
 

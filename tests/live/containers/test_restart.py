@@ -12,6 +12,7 @@ import images
 import pytest
 from daemons import DockerOnV2
 from docker.errors import DockerException
+from patience import patient
 from requests import RequestException
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Resolve = Callable[..., Resolver]
 
-LONG_S = 60.0
+LONG_S = patient(60)
 
 
 class Load:

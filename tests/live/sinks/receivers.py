@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from patience import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     """Wait for what another process does; its value, or a failure after the time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patient(seconds)
     while not (value := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
@@ -56,7 +57,7 @@ class Daemon:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(patient(10))
             self.process = None
 
     def listens(self, port: int) -> bool:
@@ -94,7 +95,7 @@ class Alertmanager(Daemon):
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=patient(10)) as response:
             return json.loads(response.read())
 
     def alerts(self) -> list[Any]:
@@ -200,7 +201,9 @@ class Prometheus(Daemon):
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10):
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/-/ready", timeout=patient(10)
+            ):
                 return True
         except urllib.error.HTTPError:  # it listens before it can answer
             return False
@@ -210,7 +213,7 @@ class Prometheus(Daemon):
         query = urllib.parse.urlencode(parameters)
         try:
             with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}", timeout=10
+                f"http://127.0.0.1:{self.port}/api/v1/{path}?{query}", timeout=patient(10)
             ) as response:
                 return json.loads(response.read())["data"]
         except urllib.error.HTTPError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from patience import patient
 from receivers import Prometheus, free_port, program, until
 from sensor_process import REPOSITORY, Sensor
 
@@ -110,7 +111,7 @@ def watched(
 
 
 def scrape(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=patient(10)) as answer:
         text: str = answer.read().decode()
     return text
 
