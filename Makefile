@@ -19,6 +19,9 @@ OWNER := $(shell stat --format %U .)
 IS_ROOT := $(filter 0,$(shell id -u))
 AS_OWNER := $(if $(and $(IS_ROOT),$(filter-out root UNKNOWN,$(OWNER))),HOME=~$(OWNER) runuser -u $(OWNER) --)
 
+# Quiet: pip would tell of each of Debian's packages that it shadows here that it cannot remove it.
+PIP_INSTALL = $(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --quiet
+
 help: ## this list
 	@echo 'usage: make TARGET'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
@@ -135,11 +138,13 @@ $(VENV)/bin/python: | packages
 	$(AS_OWNER) $(PYTHON) -m venv --system-site-packages $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --editable .
+	@echo 'installing the Python packages that $< names into $(VENV)'
+	@$(PIP_INSTALL) --editable .
 	$(AS_OWNER) touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(AS_OWNER) $(VENV)/bin/pip install --disable-pip-version-check --editable '.[cri,dev]'
+	@echo 'installing the Python packages that $< names into $(VENV), those for development too'
+	@$(PIP_INSTALL) --editable '.[cri,dev]'
 	$(AS_OWNER) touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-tools: tests/deploy/kubernetes_tools.py $(VENV)/.installed-dev

@@ -115,9 +115,9 @@ def main() -> int:
     with container() as (where, host, run):
         say(f"starting the sensor; the container is in {where}")
         environment = {"DOCKER_HOST": host} if host else {}
-        if not sys.stdout.isatty():
-            # The sensor was told to write for a terminal, and this is none.
-            environment["NO_COLOR"] = "1"
+        if sys.stdout.isatty():
+            # The sensor writes into a pipe, and what comes out of it goes to this terminal.
+            environment["FORCE_COLOR"] = "1"
         sensor = subprocess.Popen(
             [SENSOR, "run", "--output", "text"],
             stdin=subprocess.DEVNULL,

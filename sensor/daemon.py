@@ -41,6 +41,7 @@ from sensor.watch import LOSSES, Watch
 
 if TYPE_CHECKING:
     from sensor.containers.source import Source
+    from sensor.prefilter import Prefilter
 
 _log = logging.getLogger(__name__)
 
@@ -212,10 +213,19 @@ def _start(
         state=state,
         ready_line=(
             f"sensor ready: kernel {host.kernel}, {len(rules.loaded.rules)} rules, "
-            f"containers from {names}, filter {rules.prefilter}, running as {user}, "
+            f"containers from {names}, {_captured(config.kernel.capture, rules.prefilter)}, "
+            f"running as {user}, "
             f"after {time.monotonic() - started:.2f} s"
         ),
     )
+
+
+def _captured(capture: str, prefilter: Prefilter) -> str:
+    """What leaves the kernel."""
+    if capture == "all":
+        return "every exec captured"
+    beside = "every exec in containers captured, beside that " if capture == "containers" else ""
+    return f"{beside}filter {prefilter}"
 
 
 def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:

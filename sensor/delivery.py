@@ -7,7 +7,6 @@ again and again, so they must be made by the user that will go on.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from sensor.alerts.redaction.patterns import RedactionRule
 from sensor.alerts.sinks.base import ConfiguredSink
 from sensor.alerts.sinks.protocol import Sink
 from sensor.alerts.sinks.stdout import StdoutSink
+from sensor.alerts.terminal import wants_color
 from sensor.alerts.worker import BacklogError
 from sensor.config import Config, Redaction
 from sensor.containers.source import Source
@@ -40,7 +40,7 @@ def make_sinks(config: Config) -> list[Sink]:
     sinks: list[Sink] = []
     if config.stdout:
         output = config.output or ("text" if sys.stdout.isatty() else "json")
-        sinks.append(StdoutSink(output=output, color="NO_COLOR" not in os.environ))
+        sinks.append(StdoutSink(output=output, color=wants_color()))
     if config.sinks:
         from sensor.alerts.sinks.options import build_sinks  # noqa: PLC0415 - brings its clients
 

@@ -55,14 +55,18 @@ def _escape_one(character: str) -> str:
 def elide(text: str, limit: int) -> str:
     """The text, or its two ends with `[… N bytes …]` between them if it exceeds `limit` characters.
 
-    The count is of the bytes left out.
+    The count is of the bytes left out; what the mark would not make shorter stays.
     """
     if len(text) <= limit:
         return text
     head = (limit + 1) // 2
     tail = limit // 2
     left_out = len(text[head : len(text) - tail].encode("utf-8", "surrogatepass"))
-    return f"{text[:head]}[… {left_out} bytes …]{text[len(text) - tail :]}"
+    mark = f"[… {left_out} bytes …]"
+    # What is no longer than the mark is better seen than counted.
+    return (
+        text if len(text) <= limit + len(mark) else f"{text[:head]}{mark}{text[len(text) - tail :]}"
+    )
 
 
 def shell_quote(argument: str) -> str:

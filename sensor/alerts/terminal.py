@@ -6,7 +6,9 @@ and bounded. The only control characters are our own colours and line ends.
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,16 @@ _RECENT_SHOWN = 3
 def terminal_width(default: int = 100) -> int:
     """The columns of the terminal, or the default where there is none."""
     return shutil.get_terminal_size((default, 24)).columns
+
+
+def wants_color() -> bool:
+    """Whether what goes to standard output is coloured: on a terminal, unless the environment says so.
+
+    NO_COLOR and FORCE_COLOR are as no-color.org and force-color.org have them.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
 def render(document: dict[str, Any], *, color: bool, width: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from sensor.alerts.encode import encode
 from sensor.alerts.escape import visible
-from sensor.alerts.terminal import cut, render, terminal_width
+from sensor.alerts.terminal import cut, render, terminal_width, wants_color
 from sensor.cli.alert_store import StorePlace, store_options
 from sensor.cli.moments import Moment
 from sensor.errors import ConfigurationError
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 
 _SHORT_ID = 10
 _RULE_WIDTH = 32
+# What rule and command need beside the other columns; where they have less, they are on a line of their own.
+_WHAT_WIDTH = 64
+_YEAR = len("2027-")
 _COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bright_red"}
 _FORMAT = click.option(
     "--output",
@@ -99,7 +101,7 @@ def list_alerts(
                 _write(encode(_shown(document, redactor)))
             return
         found = store.alerts(where, limit=limit)
-        for line in _table(found, redactor, color=_color()):
+        for line in _table(found, redactor, color=wants_color()):
             click.echo(line)
         total = store.count(where) if len(found) == limit else len(found)
         more = f"; {total - len(found)} more, see --limit" if total > len(found) else ""
@@ -127,7 +129,7 @@ def show(store_place: StorePlace, alert: str, output: str, secrets: bool) -> Non
             return
         summary = store.find(identifier)
         click.echo(f"{_moment(summary.time)}  {visible(summary.id)}")
-        click.echo(render(document, color=_color(), width=terminal_width()), nl=False)
+        click.echo(render(document, color=wants_color(), width=terminal_width()), nl=False)
         for line in _later(store.updates(identifier)):
             click.echo(line)
         if summary.kind != "notice":
@@ -156,7 +158,7 @@ def tail(
     A store that the sensor begins anew is followed.
     """
     redactor = None if secrets else store_place.redactor()
-    as_json, color = _is_json(output), _color()
+    as_json, color = _is_json(output), wants_color()
     try:
         with store_place.open() as store:
             where = _filter(store, **filters)
@@ -223,7 +225,7 @@ def _newest(store: Store) -> str:
 
 
 def _table(found: list[Summary], redactor: Redactor | None, *, color: bool) -> Iterator[str]:
-    """A line for each, cut to the terminal's width."""
+    """A line for each, cut to the terminal's width; two where the terminal is narrow."""
     if not found:
         return
     rows = [
@@ -238,17 +240,22 @@ def _table(found: list[Summary], redactor: Redactor | None, *, color: bool) -> I
         )
         for each in found
     ]
-    header = ("TIME", "SEVERITY", "ID", "CONTAINER", "USER", "RULE", "COMMAND")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)][:-1]
+    rows.insert(0, ("TIME", "SEVERITY", "ID", "CONTAINER", "USER", "RULE", "COMMAND"))
     width = terminal_width()
-    for row in (header, *rows):
-        line = "  ".join(
-            cell.ljust(size) for cell, size in zip(row, (*widths, 0), strict=True)
-        ).rstrip()
-        line = cut(line, width)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    narrow = width - sum(widths[:5]) - 2 * 5 < _WHAT_WIDTH
+    if narrow:
+        rows = [(row[0][_YEAR:] or row[0], *row[1:]) for row in rows]
+        widths[0] -= _YEAR
+    for row in rows:
+        cells = [cell.ljust(size) for cell, size in zip(row, widths, strict=True)]
+        first, second = (cells[:5], cells[5:]) if narrow else (cells, [])
+        line = cut("  ".join(first).rstrip(), width)
         if color and (colour := _COLOURS.get(row[1])):
             line = line.replace(row[1], click.style(row[1], fg=colour), 1)
         yield line
+        if second:
+            yield cut("  ".join(("", *second)).rstrip(), width)
 
 
 def _what(each: Summary, redactor: Redactor | None) -> str:
@@ -304,10 +311,6 @@ def _moment(seconds: float) -> str:
 
 def _is_json(output: str) -> bool:
     return output == "json" or (output == "auto" and not sys.stdout.isatty())
-
-
-def _color() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
 def _write(line: bytes) -> None:

@@ -185,7 +185,8 @@ def _description(plan: Plan) -> Iterable[str]:
     if container.pod_name:
         yield f"pod        {visible(f'{container.pod_namespace}/{container.pod_name}', 400)}"
     for network in plan.seen.networks or ():
-        yield f"network    {visible(network.name, 200)}  {visible(' '.join(network.addresses), 200)}"
+        addresses = visible(" ".join(network.addresses), 200)
+        yield f"network    {visible(network.name, 200)}  {addresses}".rstrip()
     yield f"{plan.action!s:<11}{visible(plan.effect, 2000)}"
     if plan.undo:
         yield f"undo       {plan.undo}"

@@ -121,12 +121,16 @@ def test(paths: tuple[str, ...]) -> None:
 @_RULES
 @_NO_BUILTIN
 def show(name: str, paths: tuple[str, ...], no_builtin: bool) -> None:
-    """Show the rule with this NAME (or id, or file name without its ending) in full."""
+    """Show a rule in full. NAME is its name, its id, its file's name, or a part that only it has."""
     result = load_rules(paths, builtin=not no_builtin)
     found = _named(name, (*result.rules, *result.inactive))
     if len(found) != 1:
         problem = "no rule has" if not found else f"{len(found)} rules have"
-        raise click.UsageError(f"{problem} the name, id or file name {name!r}")
+        names = "".join(f"\n  {printable(rule.id)}  {printable(rule.name)}" for rule in found[:20])
+        raise click.UsageError(
+            f"{problem} the name, id or file name {name!r}"
+            f"{names or '; `sensor rules list` shows all, with --rules also your own'}"
+        )
     for line in _description(found[0]):
         click.echo(line)
     finish(result)
@@ -137,14 +141,15 @@ def _verdict(matches: bool) -> str:
 
 
 def _named(name: str, candidates: Iterable[Rule]) -> list[Rule]:
+    """Those that are called so, or else those of whose name, id or file name it is a part."""
     wanted = name.casefold()
     stems = ("", ".yml", ".yaml", ".toml")
-    return [
-        rule
+    names = [
+        (rule, [each.casefold() for each in (rule.id, rule.name, rule.path.rsplit("/", 1)[-1])])
         for rule in candidates
-        if wanted in (rule.id.casefold(), rule.name.casefold())
-        or rule.path.rsplit("/", 1)[-1].casefold() in {wanted + stem for stem in stems}
     ]
+    exact = [rule for rule, own in names if {wanted + stem for stem in stems} & set(own)]
+    return exact or [rule for rule, own in names if any(wanted in each for each in own)]
 
 
 def _description(rule: Rule) -> Iterable[str]:

@@ -70,7 +70,8 @@ def serve(
     except ImportError as error:
         raise ConfigurationError(
             f"`sensor serve` needs more packages ({error.name} is missing): "
-            "pip install 'ebpf-container-sensor[serve]'"
+            "the extra `serve` of the Python package; in a checkout: "
+            ".venv/bin/pip install --editable '.[serve]'"
         ) from error
     host, port = _address(listen)
     if (certificate is None) != (key is None):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from sensor.alerts.terminal import wants_color
 from sensor.cli.alert_argument import document_in_file, document_in_store
 from sensor.cli.alert_store import StorePlace, store_options
 from sensor.errors import ConfigurationError, SensorError
@@ -56,7 +57,7 @@ def triage(
     kind = output_format or _SUFFIXES.get(output.suffix.lower() if output else "", "text")
     report = _report(store_place, alert, secrets=secrets)
     if output is None:
-        _write(_rendered(report, kind, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
+        _write(_rendered(report, kind, color=wants_color()))
         return
     try:
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

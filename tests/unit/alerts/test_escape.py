@@ -41,6 +41,12 @@ def test_elide_counts_the_bytes_it_leaves_out():
     assert elide("ab" + "ü" * 100 + "cd", 4) == "ab[… 200 bytes …]cd"
 
 
+def test_elide_leaves_what_the_mark_would_not_make_shorter():
+    assert elide("x" * 20, 8) == "x" * 20
+    assert elide("x" * 24, 8) == "xxxx[… 16 bytes …]xxxx"
+    assert all(len(elide("x" * length, 8)) <= min(length, 8 + 15) for length in range(200))
+
+
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.alerts.alert import alert_document
-from sensor.alerts.terminal import render
+from sensor.alerts.terminal import render, wants_color
 
 _OUR_COLOURS = re.compile(r"\x1b\[[0-9;]+m")
 _any_text = st.text(alphabet=st.characters(codec=None), max_size=80)
@@ -142,3 +144,26 @@ def test_a_hostile_alert_is_a_block_of_a_few_printable_lines(hostile):
 
     assert all(line.isprintable() for line in _OUR_COLOURS.sub("", block).split("\n"))
     assert len(block) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "coloured"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colours_are_for_terminals_unless_the_environment_says_otherwise(
+    monkeypatch, environment, terminal, coloured
+):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: terminal))
+
+    assert wants_color() is coloured

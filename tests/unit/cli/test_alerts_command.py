@@ -42,9 +42,9 @@ def write(writer, *documents):
     return [each["event"]["id"] for each in documents]
 
 
-def run(path, *arguments):
+def run(path, *arguments, columns=200):
     result = CliRunner().invoke(
-        alerts, [*arguments, "--store", str(path)], env={"TZ": "UTC", "COLUMNS": "200"}
+        alerts, [*arguments, "--store", str(path)], env={"TZ": "UTC", "COLUMNS": str(columns)}
     )
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -66,6 +66,16 @@ def test_a_table_has_what_an_analyst_picks_by(writer, path):
     assert header.split()[:3] == ["TIME", "SEVERITY", "ID"]
     assert f"high      {identifier[:10]}  web        root  The rule keys-searched" in line
     assert line.endswith("  grep -r needle /srv")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100])
+def test_on_a_narrow_terminal_rule_and_command_have_a_line_of_their_own(writer, path, columns):
+    [identifier] = write(writer, make_alert(0, "grep", "-r", "needle", rule=make_rule(name="Rule")))
+
+    lines = run(path, "list", "--output", "text", columns=columns).stdout.splitlines()
+    assert lines[1:] == ["  RULE  COMMAND", lines[2], "  Rule  grep -r needle"]
+    assert f"  {identifier[:10]}" in lines[2]
+    assert all(len(line) <= columns for line in lines)
 
 
 @pytest.mark.parametrize("output", ["text", "json"])

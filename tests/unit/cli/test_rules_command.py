@@ -160,6 +160,23 @@ def test_show_finds_a_rule_by_name_id_or_file(name: str) -> None:
     assert run("show", identity).stdout == output
 
 
+def test_show_finds_a_rule_by_a_part_that_only_it_has() -> None:
+    """Nobody types a whole name; a part of several names lists them."""
+    assert run("show", "aws").stdout == run("show", "aws-credentials-searched-in-container").stdout
+    several = run("show", "container")
+    assert several.exit_code == 2
+    assert "2 rules have the name, id or file name 'container'\n  " in several.stderr
+    assert "AWS Credentials Searched For Inside A Container" in several.stderr
+
+
+def test_a_whole_name_wins_over_a_part(tmp_path: Path) -> None:
+    """A rule whose name begins another's can be shown."""
+    for name in ("One", "One More"):
+        (tmp_path / f"{name}.yml").write_text(f"name: {name}\nquery: process where true\n")
+    shown = run("show", "one", "--rules", tmp_path, "--no-builtin").stdout
+    assert "name:      One\n" in shown
+
+
 def test_show_of_an_unknown_rule() -> None:
     """A name nobody has is an error of usage."""
     result = run("show", "nothing")
