@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 READY_SECONDS = patient(60)
 STOP_SECONDS = patient(20)
 # A containerd that the machine runs would be used in place of one of its own, and does not see the
-# mounts in the daemon's namespace: its socket is out of sight there.
+# mounts in the daemon's namespace: its socket is out of sight there. What the daemon's own containerd
+# has there instead stays over a crash: shims whose sockets were gone would be taken for dead.
 OWN_CONTAINERD = """
-[ ! -d /run/containerd ] || mount -t tmpfs tmpfs /run/containerd || exit 1
+[ ! -d /run/containerd ] || mount --bind "$1" /run/containerd || exit 1
+shift
 exec "$@"
 """
 
@@ -105,6 +107,7 @@ class DockerEngine:
                         "-c",
                         OWN_CONTAINERD,
                         "sh",
+                        str(self._containerd_sockets()),
                         "setpriv",
                         "--pdeathsig",
                         "TERM",
@@ -125,6 +128,11 @@ class DockerEngine:
         namespace = f"/proc/{self._process.pid}/ns/mnt"
         self._mount_namespaces.append(os.open(namespace, os.O_RDONLY | os.O_CLOEXEC))
         return self
+
+    def _containerd_sockets(self) -> Path:
+        directory = self.directory / "containerd"
+        directory.mkdir(exist_ok=True)
+        return directory
 
     def _options(self) -> list[str]:
         return [
