@@ -151,6 +151,7 @@ def container_of(
         labels_dropped=dropped,
         created=_time(status.created_at),
         started=_time(status.started_at),
+        restarts=_restarts(status),
         privileged=context.privileged if context else info.privileged,
         ip=pod.ip if pod else None,
         command=_command(spec),
@@ -208,6 +209,7 @@ def _listed(item: Any, pod: dict[str, str] | None, source: str, runtime: str | N
         labels=labels,
         labels_dropped=dropped,
         created=_time(item.created_at),
+        restarts=_restarts(item),
         pod_labels=pod,
         **pod_of_labels(labels),
     )
@@ -228,6 +230,11 @@ def _listed_sandbox(
         pod_labels=labels,
         is_sandbox=True,
     )
+
+
+def _restarts(told: Any) -> int | None:
+    """A container that is to run again is made anew, as the next attempt."""
+    return told.metadata.attempt if told.HasField("metadata") else None
 
 
 def _command(spec: _Spec) -> tuple[str, ...] | None:

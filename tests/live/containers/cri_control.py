@@ -16,7 +16,7 @@ from patience import patient
 if TYPE_CHECKING:
     from pathlib import Path
 
-STRING, BOOL, INT = 9, 8, 5
+STRING, BOOL, INT, UINT32 = 9, 8, 5, 13
 NODE, POD = 2, 0
 # message: {field: (number, type, is repeated)}; a name is another message, `map` two strings
 MAP = "map"
@@ -42,7 +42,7 @@ MESSAGES: dict[str, dict[str, tuple[int, int | str, bool]]] = {
     },
     "RunPodSandboxRequest": {"config": (1, "PodSandboxConfig", False)},
     "PodSandboxId": {"pod_sandbox_id": (1, STRING, False)},
-    "ContainerMetadata": {"name": (1, STRING, False)},
+    "ContainerMetadata": {"name": (1, STRING, False), "attempt": (2, UINT32, False)},
     "ImageSpec": {"image": (1, STRING, False)},
     "LinuxContainerSecurityContext": {"namespace_options": (3, "NamespaceOption", False)},
     "LinuxContainerConfig": {"security_context": (2, "LinuxContainerSecurityContext", False)},
@@ -120,6 +120,7 @@ class Cri:
         cgroup_parent: str,
         *,
         namespace: str = "shop",
+        attempt: int = 0,
     ) -> RunningPod:
         """Run a pod with one container; `{uid}` in the cgroup's parent is the pod's."""
         uid = str(uuid.uuid4())
@@ -146,7 +147,7 @@ class Cri:
             pod_sandbox_id=sandbox.pod_sandbox_id,
             sandbox_config=config,
             config=self._messages["ContainerConfig"](
-                metadata={"name": "app"},
+                metadata={"name": "app", "attempt": attempt},
                 image={"image": image},
                 command=command,
                 labels={**pod_labels, "io.kubernetes.container.name": "app"},

@@ -276,10 +276,12 @@ def test_podman(podman: Podman, resolve: Resolve, remove: list[Running]) -> None
 def test_containerd_s_pods(containerd: Containerd, resolve: Resolve, parent: str, qos: str) -> None:
     resolver = resolve(containerd.socket)
     cri = containerd.cri()
-    pod = cri.run("web-1", f"docker.io/{images.BUSYBOX}", ["sleep", "1000000"], parent)
+    image = f"docker.io/{images.BUSYBOX}"
+    pod = cri.run("web-1", image, ["sleep", "1000000"], parent, attempt=3)
     try:
         found = whole(resolver, pod.container_id)
-        assert ("app", f"docker.io/{images.BUSYBOX}", "containerd", False) == (
+        assert found.restarts == 3
+        assert ("app", image, "containerd", False) == (
             found.name,
             f"{found.image_name}:{found.image_tag}",
             found.runtime,

@@ -56,6 +56,7 @@ def status(info: Any) -> Any:
     answer = pb.ContainerStatusResponse(info={"info": json.dumps(info)})
     answer.status.id = A
     answer.status.metadata.name = "app"
+    answer.status.metadata.attempt = 2
     answer.status.state = 1
     answer.status.created_at = 1_767_323_045_678_901_234
     answer.status.started_at = 1_767_323_046_000_000_000
@@ -148,6 +149,7 @@ def test_a_status_becomes_one_whole_container(runtime: Runtime, source: CriSourc
         source="containerd",
         runtime="containerd",
         name="app",
+        restarts=2,
         image_name="docker.io/library/web",
         image_tag="1.2",
         image_digest="sha256:d",
