@@ -7,7 +7,6 @@ read. Its argv carries a token that nobody can guess and that the filter knows.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ class Canary:
     """One token for the life of the sensor; `seen` counts the execs that came through."""
 
     def __init__(self) -> None:
-        self._token = f"sensor-canary-{secrets.token_hex(8)}"
+        self._token = f"sensor-canary-{os.urandom(8).hex()}"
         self.sent = 0
         self.seen = 0
         self.seen_at = 0.0

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sensor import memory
 from sensor.canary import Canary
 from sensor.config import Config
 from sensor.containers.discovery import SourcesConfig, find_sources
@@ -36,7 +37,6 @@ from sensor.reload import Reloader, RuleSet, load_rule_set
 from sensor.rules.load import LoadResult
 from sensor.state import Latency, State
 from sensor.systemd import Manager
-from sensor.telemetry import Server
 from sensor.watch import LOSSES, Watch
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def run(
         raise PrivilegeError(
             "the sensor starts as root (it drops to an unprivileged user): use sudo"
         )
+    memory.use_one_arena()
     manager = Manager(os.environ)
     with ExitStack() as stack:
         stack.callback(manager.close)
@@ -83,6 +84,7 @@ def run(
                 "the program is attached, but an exec of our own did not come through: "
                 f"{dict(sensor.watch.counters())}"
             )
+        memory.settle()
         sensor.state.ready = True
         say(sensor.ready_line)
         manager.ready(sensor.ready_line)
@@ -187,6 +189,8 @@ def _start(
         canary=canary,
     )
     if config.metrics.listen is not None:
+        from sensor.telemetry import Server  # noqa: PLC0415 - brings an HTTP server
+
         server = Server(config.metrics.listen, state)
         server.start()
         stack.callback(server.close)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sensor import memory
 from sensor.alerts.collapse import Collapser
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.limits import Limit, Limiter
@@ -176,6 +177,7 @@ class Loop:
         self.heartbeat.interval_s = config.heartbeat_interval_s
         if _held_by(config) != _held_by(before):
             self.outlet.replace(*holding(config, self.common))
+        memory.settle()
         _log.warning(
             "rules reloaded: %d in force, filter %s", len(rules.loaded.rules), rules.prefilter
         )

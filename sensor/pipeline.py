@@ -27,7 +27,7 @@ from sensor.ecs import (
     matching_view,
     recent_activity,
 )
-from sensor.errors import DecodeError
+from sensor.errors import DecodeError, ProbeError
 from sensor.event import Cgroup, ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
 from sensor.rules.engine import RuleEngine
@@ -35,8 +35,14 @@ from sensor.rules.rule import Rule
 
 _log = logging.getLogger(__name__)
 
-_UNFINISHED_MAX = 256  # containers with alerts to be sent again, and such alerts of each
-_WAITING_MAX = 4096  # events put aside at once; beyond it they go on without metadata
+# What is held back at once, in bytes, roughly: events put aside, and alerts to be sent again. Beyond it
+# events go on without metadata, and alerts stay as they were sent.
+_WAITING_BYTES_MAX = 16 << 20
+_UNFINISHED_BYTES_MAX = 16 << 20
+# What an event, an alert and each argument take beside argv's characters.
+_EVENT_BYTES = 4 << 10
+_ALERT_BYTES = 24 << 10
+_ARGUMENT_BYTES = 58
 
 
 class Outlet(Protocol):
@@ -56,7 +62,7 @@ class HostCgroups(Protocol):
 
 
 class Recorder(Protocol):
-    """What a cgroup did before a time, in nanoseconds of CLOCK_BOOTTIME."""
+    """What a cgroup did before a time, in nanoseconds of CLOCK_BOOTTIME; `ProbeError` if not known."""
 
     def last(self, cgroup_id: int, *, before_ns: int) -> tuple[RecentExec, ...]: ...
 
@@ -77,6 +83,7 @@ class _Unfinished:
     alert: Document
     rule: Rule
     identity: Identity
+    bytes: int
 
 
 @dataclass(slots=True)
@@ -98,8 +105,9 @@ class Pipeline:
     counts: Counter[str] = field(default_factory=Counter)
     _sequence: int = 0
     _waiting: OrderedDict[str, deque[_Waiting]] = field(default_factory=OrderedDict)
-    _waiting_count: int = 0
+    _waiting_bytes: int = 0
     _unfinished: dict[str, list[_Unfinished]] = field(default_factory=dict)
+    _unfinished_bytes: int = 0
     _answered: deque[tuple[str, Resolution]] = field(default_factory=deque)
 
     def record(self, ring: int, record: bytes) -> None:
@@ -141,8 +149,8 @@ class Pipeline:
             if _more_may_come(resolution) and queue[0].deadline > now:
                 continue
             del self._waiting[container_id]
-            self._waiting_count -= len(queue)
             for waiting in queue:
+                self._waiting_bytes -= _EVENT_BYTES + _argv_bytes(waiting.event)
                 self._judge(waiting.event, waiting.identity, resolution)
 
     @property
@@ -156,7 +164,7 @@ class Pipeline:
                 resolution = self.resolver.get(waiting.identity.container_id or "")
                 self._judge(waiting.event, waiting.identity, resolution)
         self._waiting.clear()
-        self._waiting_count = 0
+        self._waiting_bytes = 0
 
     def expire(self, now_ns: int) -> None:
         """Lets sequences end that wait for an event which does not come. About once a second."""
@@ -180,7 +188,8 @@ class Pipeline:
         if queue is None and not _more_may_come(resolution):
             self._judge(event, identity, resolution)
             return
-        if self.wait_s <= 0 or self._waiting_count >= _WAITING_MAX:
+        size = _EVENT_BYTES + _argv_bytes(event)
+        if self.wait_s <= 0 or self._waiting_bytes + size > _WAITING_BYTES_MAX:
             self.counts["not_awaited"] += 1
             self._judge(event, identity, resolution)
             return
@@ -188,7 +197,7 @@ class Pipeline:
             queue = self._waiting[container_id] = deque()
             self.resolver.request(container_id, _ignore)
         queue.append(_Waiting(event, identity, self.clock() + self.wait_s))
-        self._waiting_count += 1
+        self._waiting_bytes += size
 
     def _judge(self, event: ExecEvent, identity: Identity, resolution: Resolution | None) -> None:
         self._sequence += 1
@@ -207,7 +216,8 @@ class Pipeline:
                 (*match.documents[:-1], self._with_past(document, event)), match.rule, event.time_ns
             )
             if alert is not None and resolution is not None and _more_may_come(resolution):
-                self._remember(_Unfinished(alert, match.rule, identity))
+                size = _ALERT_BYTES + _argv_bytes(event)
+                self._remember(_Unfinished(alert, match.rule, identity, size))
 
     def _place(self, identity: Identity, resolution: Resolution | None) -> Document:
         outer = next(filter(None, map(self.resolver.lookup_known, identity.outer_ids)), None)
@@ -216,11 +226,13 @@ class Pipeline:
     def _remember(self, unfinished: _Unfinished) -> None:
         """The answer comes on the resolver's thread, and is taken up at the next turn."""
         container_id = unfinished.identity.container_id
-        if container_id is None or len(self._unfinished) >= _UNFINISHED_MAX:
+        if container_id is None:
             return
+        if self._unfinished_bytes + unfinished.bytes > _UNFINISHED_BYTES_MAX:
+            self.counts["updates_left_out"] += 1
+            return
+        self._unfinished_bytes += unfinished.bytes
         known = self._unfinished.setdefault(container_id, [])
-        if len(known) >= _UNFINISHED_MAX:
-            return
         known.append(unfinished)
         if len(known) == 1:
             self.resolver.request(
@@ -230,6 +242,7 @@ class Pipeline:
 
     def _finish(self, container_id: str, resolution: Resolution) -> None:
         for unfinished in self._unfinished.pop(container_id, ()):
+            self._unfinished_bytes -= unfinished.bytes
             if resolution.container is not None:
                 self.counts["updates"] += 1
                 place = self._place(unfinished.identity, resolution)
@@ -243,9 +256,14 @@ class Pipeline:
             ours["ancestors"] = ancestry(event, self.host)
         if self.recorder is not None and cgroup_id is not None and "recent_activity" not in ours:
             before_ns = event.time_ns - self.host.realtime_offset_ns
-            ours["recent_activity"] = recent_activity(
-                self.recorder.last(cgroup_id, before_ns=before_ns), self.host
-            )
+            try:
+                recent = self.recorder.last(cgroup_id, before_ns=before_ns)
+            except ProbeError as exc:
+                # The alert is worth more than what was before it. Missing, it is not known.
+                self.counts["recent_activity_errors"] += 1
+                _log.warning("an alert lacks what was before it: %s", exc)
+            else:
+                ours["recent_activity"] = recent_activity(recent, self.host)
         return document
 
     def _learn_host_namespaces(self, event: ExecEvent) -> None:
@@ -266,6 +284,11 @@ class Pipeline:
 def _more_may_come(resolution: Resolution) -> bool:
     """Nothing is known yet, or only what the engine told when it made the container."""
     return resolution.state == "pending" or resolution.may_improve
+
+
+def _argv_bytes(event: ExecEvent) -> int:
+    """What argv takes, roughly: many short arguments take far more than their characters."""
+    return event.args_bytes + _ARGUMENT_BYTES * len(event.args or ())
 
 
 def _ignore(_resolution: Any) -> None:

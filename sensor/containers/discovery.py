@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from sensor.errors import ConfigurationError
+from sensor.memory import without_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -131,7 +132,12 @@ def _by_name(path: str) -> Speaks | None:
 
 
 def _docker(url: str, config: SourcesConfig, environ: Mapping[str, str]) -> Source:
-    from sensor.containers.docker import DockerSource  # noqa: PLC0415 - 15 MB only where used
+    try:
+        # With these, 3 MB, requests would guess encodings. All that engines say is UTF-8.
+        with without_modules("chardet", "charset_normalizer"):
+            from sensor.containers.docker import DockerSource  # noqa: PLC0415 - 8 MB only where used
+    except ImportError:  # an older requests insists on one of them
+        from sensor.containers.docker import DockerSource  # noqa: PLC0415
 
     return DockerSource(url, timeout_s=config.timeout_s, environ=environ)
 

@@ -13,22 +13,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sensor.errors import ProbeError
 from sensor.event import Cgroup
-from sensor.kernel import handover, layout
+from sensor.kernel import handover
 from sensor.kernel.filter import Filter
 from sensor.kernel.layout import (
-    BANKS,
     CGROUP_HOST,
     CGROUP_V1,
     CGROUPS,
     FILTER_BANK,
-    RECORDERS,
     STAT_COUNT,
     Bank,
     Config,
@@ -73,10 +71,9 @@ class Probe:
         }
         self._spares_the_host = False
         self._cgroups = memoryview(self._map("sn_cgroups", CGROUPS * 8)).cast("Q")
-        self._banks = self._map("sn_banks", BANKS * _rounded(ct.sizeof(Bank)))
-        self.recorder = FlightRecorder(
-            self._map("sn_recorders", RECORDERS * ct.sizeof(layout.Recorder))
-        )
+        # The two large maps are mapped a part at a time, when they are used: what is mapped counts as
+        # this process's memory, too.
+        self.recorder = FlightRecorder(self._read_recorders)
 
     @classmethod
     def load(
@@ -140,16 +137,17 @@ class Probe:
         """Puts a filter to work by one write.
 
         The bank that is written is the one not in use. Searches that began with the bank before
-        last are long over: one takes microseconds, and reloads come from people.
+        last are long over: one takes microseconds, and reloads come from people. Raises `ProbeError`.
         """
         number = self._config.filter & FILTER_BANK
         if (automaton := wanted.automaton) is not None:
             number = 1 - number
             start = number * _rounded(ct.sizeof(Bank))
-            table = start + Bank.next.offset
-            self._banks[start : start + len(automaton.classes)] = automaton.classes
             raw = automaton.transitions.tobytes()
-            self._banks[table : table + len(raw)] = raw
+            with self._part("sn_banks", start, Bank.next.offset + len(raw)) as (bank, at):
+                bank[at : at + len(automaton.classes)] = automaton.classes
+                table = at + Bank.next.offset
+                bank[table : table + len(raw)] = raw
         self._spares_the_host = wanted.spares_the_host
         self._config.filter = wanted.word(number)
         self._use_what_is_known()
@@ -208,12 +206,28 @@ class Probe:
                 os.close(fd)
         self._descriptors.clear()
 
-    def _map(self, name: str, size: int) -> mmap.mmap:
+    def _read_recorders(self, start: int, length: int) -> bytes:
+        with self._part("sn_recorders", start, length) as (memory, at):
+            return memory[at : at + length]
+
+    @contextmanager
+    def _part(self, name: str, start: int, length: int) -> Iterator[tuple[mmap.mmap, int]]:
+        """A part of a map for a while: memory, and where in it the part begins."""
+        first = start - start % mmap.ALLOCATIONGRANULARITY
+        try:
+            memory = self._map(name, start - first + length, first)
+        except OSError as exc:
+            raise ProbeError(f"{name} cannot be mapped: {exc.strerror}") from exc
+        with memory:
+            yield memory, start - first
+
+    def _map(self, name: str, size: int, first: int = 0) -> mmap.mmap:
         return mmap.mmap(
             self._descriptors[name],
             _rounded(size, mmap.PAGESIZE),
             mmap.MAP_SHARED,
             mmap.PROT_READ | mmap.PROT_WRITE,
+            offset=first,
         )
 
 

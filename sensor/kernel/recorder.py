@@ -1,13 +1,13 @@
 """The flight recorder's other side: what a cgroup did just before, read when an alert asks for it.
 
-In: the map as memory, which the program writes all the time. Out: the last execs of one cgroup. Until
+In: reads of the map, which the program writes all the time. Out: the last execs of one cgroup. Until
 somebody asks, this costs user space nothing.
 """
 
 from __future__ import annotations
 
 import ctypes as ct
-import mmap
+from collections.abc import Callable
 
 from sensor.event import RecentExec
 from sensor.kernel.decode import split_argv
@@ -18,16 +18,22 @@ _ARGS = Recent.args.offset
 
 
 class FlightRecorder:
-    """Reads a copy, since the program goes on writing; an exec that is being written is left out."""
+    """Reads a copy, since the program goes on writing; an exec that is being written is left out.
 
-    def __init__(self, memory: mmap.mmap | bytearray) -> None:
-        self._memory = memory
+    `read` gives the map's bytes by start and length, or raises `ProbeError`.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read = read
 
     def last(self, cgroup_id: int, *, before_ns: int) -> tuple[RecentExec, ...]:
-        """The cgroup's execs before the time (CLOCK_BOOTTIME), oldest first; none if it has none."""
+        """The cgroup's execs before the time (CLOCK_BOOTTIME), oldest first; none if it has none.
+
+        Raises `ProbeError` when the map cannot be read.
+        """
         for way in range(RECORDERS_WAYS):
             start = (cgroup_id + way) % RECORDERS * _SIZE
-            raw = bytes(self._memory[start : start + _SIZE])
+            raw = self._read(start, _SIZE)
             recorder = Recorder.from_buffer_copy(raw)
             if recorder.cgroup_id == cgroup_id:
                 return _execs(recorder, raw, before_ns)

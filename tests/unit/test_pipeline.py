@@ -12,8 +12,8 @@ from sensor.canary import Canary
 from sensor.containers.container import Container
 from sensor.containers.resolver import Resolver
 from sensor.containers.source import MemorySource
-from sensor.errors import DecodeError
-from sensor.event import Cgroup, ExecEvent, Namespaces
+from sensor.errors import DecodeError, ProbeError
+from sensor.event import Cgroup, ExecEvent, Namespaces, RecentExec
 from sensor.pipeline import Pipeline
 from sensor.rules.engine import RuleEngine
 from sensor.rules.load import load_rules
@@ -78,6 +78,10 @@ def pipeline(events: list[Any], resolver: Resolver, clock: Clock | None = None) 
         wait_s=0.25,
         clock=clock or Clock(),
     )
+
+
+def silent_resolver() -> Resolver:
+    return Resolver([MemorySource("memory", {})])
 
 
 def alerts(subject: Pipeline) -> Outlet:
@@ -256,3 +260,57 @@ def test_a_late_answer_is_an_update_of_the_alert_that_left() -> None:
     (update,) = alerts(subject).updates
     assert update["container"]["name"] == "web"
     assert update["event"]["id"] == alerts(subject).alerts[0]["event"]["id"]
+
+
+def test_what_waits_is_bounded_in_bytes_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = exec_event(process(args=("grep", "aws_access_key_id", *"y" * 200)))
+    subject = pipeline([search("x" * 8_000), many, search("small")], silent_resolver())
+    subject.record(0, b"\0")
+    subject.record(0, b"\1")
+    # 200 arguments of one character take far more than the 400 bytes they come to in the kernel.
+    assert subject._waiting_bytes > 2 * 4_096 + 8_000 + 400 + 200 * 50
+    monkeypatch.setattr("sensor.pipeline._WAITING_BYTES_MAX", subject._waiting_bytes + 4_096)
+    subject.record(0, b"\2")
+    assert alerts(subject).needles() == ["small"]
+    assert subject.counts["not_awaited"] == 1
+    subject.flush()
+    assert (subject._waiting_bytes, len(alerts(subject).alerts)) == (0, 3)
+
+
+def test_what_no_longer_waits_makes_room() -> None:
+    clock = Clock()
+    subject = pipeline([search("x")], silent_resolver(), clock)
+    subject.record(0, b"\0")
+    assert subject._waiting_bytes > 0
+    clock.now += 0.3
+    subject.turn()
+    assert subject._waiting_bytes == 0
+
+
+def test_alerts_to_be_sent_again_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensor.pipeline._UNFINISHED_BYTES_MAX", 60_000)
+    subject = pipeline([search(str(number)) for number in range(3)], silent_resolver())
+    subject.wait_s = 0
+    for number in range(3):
+        subject.record(0, bytes([number]))
+    assert alerts(subject).needles() == ["0", "1", "2"]
+    assert subject.counts["updates_left_out"] == 1
+    (container_id,) = subject._unfinished
+    subject._finish(container_id, subject.resolver.get(container_id))
+    assert (subject._unfinished, subject._unfinished_bytes) == ({}, 0)
+
+
+def test_an_alert_leaves_without_its_past_where_that_cannot_be_read() -> None:
+    class Unreadable:
+        def last(self, cgroup_id: int, *, before_ns: int) -> tuple[RecentExec, ...]:
+            raise ProbeError("sn_recorders cannot be mapped")
+
+    event = exec_event(process(args=("grep", "aws_access_key_id"), cgroup_id=7))
+    subject = pipeline([event], Resolver([]))
+    subject.recorder = Unreadable()
+    subject.record(0, b"\0")
+    (document,) = alerts(subject).alerts
+    assert "recent_activity" not in document["sensor"]
+    assert subject.counts["recent_activity_errors"] == 1

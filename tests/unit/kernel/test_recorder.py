@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as ct
+from collections.abc import Callable
 
 from sensor.kernel.layout import RECENT, RECORDERS, Recent, Recorder
 from sensor.kernel.recorder import FlightRecorder
@@ -15,6 +16,11 @@ def memory(*recorders: tuple[int, Recorder]) -> bytearray:
     for place, recorder in recorders:
         raw[place * SIZE : (place + 1) * SIZE] = bytes(recorder)
     return raw
+
+
+def reading(*recorders: tuple[int, Recorder]) -> Callable[[int, int], bytes]:
+    raw = bytes(memory(*recorders))
+    return lambda start, length: raw[start : start + length]
 
 
 def recorder(cgroup_id: int, times: list[int], argv: bytes = b"ls\0/\0") -> Recorder:
@@ -35,35 +41,35 @@ def recorder(cgroup_id: int, times: list[int], argv: bytes = b"ls\0/\0") -> Reco
 
 
 def test_the_last_execs_of_a_cgroup_in_their_order() -> None:
-    subject = FlightRecorder(memory((5, recorder(5, [10, 20, 30]))))
+    subject = FlightRecorder(reading((5, recorder(5, [10, 20, 30]))))
     found = subject.last(5, before_ns=30)
     assert [recent.boottime_ns for recent in found] == [10, 20]
     assert (found[0].args, found[0].uid, found[0].args_truncated) == (("ls", "/"), 33, False)
 
 
 def test_after_many_execs_the_oldest_are_gone() -> None:
-    subject = FlightRecorder(memory((5, recorder(5, list(range(1, RECENT + 4))))))
+    subject = FlightRecorder(reading((5, recorder(5, list(range(1, RECENT + 4))))))
     found = subject.last(5, before_ns=10**9)
     assert [recent.boottime_ns for recent in found] == list(range(4, RECENT + 4))
 
 
 def test_a_cgroup_may_stand_in_a_later_place() -> None:
-    subject = FlightRecorder(memory((5, recorder(1 + RECORDERS, [1])), (6, recorder(5, [2]))))
+    subject = FlightRecorder(reading((5, recorder(1 + RECORDERS, [1])), (6, recorder(5, [2]))))
     assert [recent.boottime_ns for recent in subject.last(5, before_ns=9)] == [2]
 
 
 def test_another_cgroup_has_no_past_here() -> None:
-    assert FlightRecorder(memory((5, recorder(5, [1])))).last(7, before_ns=9) == ()
+    assert FlightRecorder(reading((5, recorder(5, [1])))).last(7, before_ns=9) == ()
 
 
 def test_an_exec_that_is_being_written_is_left_out() -> None:
     made = recorder(5, [1, 2])
     made.recent[0].exec_ns = 0
-    assert len(FlightRecorder(memory((5, made))).last(5, before_ns=9)) == 1
+    assert len(FlightRecorder(reading((5, made))).last(5, before_ns=9)) == 1
 
 
 def test_a_long_argv_is_cut_and_says_so() -> None:
-    (recent,) = FlightRecorder(memory((5, recorder(5, [1], b"x" * 200 + b"\0")))).last(
+    (recent,) = FlightRecorder(reading((5, recorder(5, [1], b"x" * 200 + b"\0")))).last(
         5, before_ns=9
     )
     assert (recent.args, recent.args_truncated) == (("x" * Recent.args.size,), True)
