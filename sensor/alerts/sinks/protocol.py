@@ -39,7 +39,7 @@ class Outgoing:
     """
 
     __slots__ = (
-        "_document",
+        "_has_no_secrets",
         "_redacted",
         "_submitted",
         "is_alert",
@@ -61,16 +61,18 @@ class Outgoing:
         self.is_alert = is_alert
         # Whether the sinks that need no spool have it already: the journal's business.
         self.shown = False
-        self._document: dict[str, Any] | None = None
         self._submitted = submitted
+        self._has_no_secrets = False
         self._redacted: Outgoing | None = None
 
     @property
     def document(self) -> dict[str, Any]:
-        """The document as a receiver of the payload has it, always well-formed text; read-only."""
-        if self._document is None:
-            self._document = msgspec.json.decode(self.payload, type=dict[str, Any])
-        return self._document
+        """The document as a receiver of the payload has it, always well-formed text.
+
+        Decoded each time: it takes many times the payload's memory, and items wait in queues.
+        """
+        decoded: dict[str, Any] = msgspec.json.decode(self.payload, type=dict[str, Any])
+        return decoded
 
     @property
     def submitted(self) -> dict[str, Any]:
@@ -79,19 +81,21 @@ class Outgoing:
 
     def redacted(self, redactor: Redactor) -> Outgoing:
         """The same without secrets; found out once for all sinks that ask."""
+        if self._has_no_secrets:
+            return self
         if self._redacted is None:
-            document = redactor.document(self.document)
-            if document is self.document:
-                self._redacted = self
-            else:
-                self._redacted = Outgoing(
-                    payload=encode(document),
-                    severity=self.severity,
-                    is_alert=self.is_alert,
-                    submitted=None
-                    if self._submitted is None
-                    else redactor.document(self._submitted),
-                )
+            whole = self.document
+            document = redactor.document(whole)
+            if document is whole:
+                # Not as a reference to itself: that would leave each alert to the collector.
+                self._has_no_secrets = True
+                return self
+            self._redacted = Outgoing(
+                payload=encode(document),
+                severity=self.severity,
+                is_alert=self.is_alert,
+                submitted=None if self._submitted is None else redactor.document(self._submitted),
+            )
         return self._redacted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -383,3 +384,21 @@ def test_the_patterns_are_compiled_with_the_first_document_only():
         [sys.executable, "-c", code], capture_output=True, check=True, env={**os.environ}
     )
     assert done.stdout == b"False\n"
+
+
+@pytest.mark.parametrize(
+    "argument", ["nothing", "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"]
+)
+def test_a_redacted_item_is_gone_with_its_last_reader(argument):
+    """And does not wait for the collector, which may be long: each holds a whole document."""
+    redactor = Redactor()
+    gc.collect()
+    gc.disable()
+    try:
+        item = outgoing(make_alert(0, "grep", argument))
+        first = item.redacted(redactor)
+        assert item.redacted(redactor) is first
+        del item, first
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
