@@ -11,8 +11,9 @@
  *
  * The kernel refuses to enter a program that is running on the same CPU (it counts that as
  * recursion_misses), so the per-CPU scratch belongs to one exec at a time. Up to 6.18 preemption is
- * off in a raw tracepoint and a refusal does not happen; 7.2 was seen to preempt there, and then
- * refuses an exec, fork or exit now and then. The sensor counts them and says so.
+ * off in a raw tracepoint and a refusal does not happen. 7.2 was seen to preempt there, and then
+ * refuses execs, forks and exits; so on such kernels the programs are attached to trace events by
+ * perf (BY_PERF), which turns preemption off first. What is refused all the same the sensor counts.
  */
 /* BCC makes a string of it, to the letter: spaces would make it another licence. */
 /* clang-format off */
@@ -129,6 +130,28 @@ static __always_inline u32 member_u32(u64 base, const u32 offset)
 	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(value) : "r"(base), "i"(offset));
 	return value;
 }
+
+/*
+ * What a hook tells. As a raw tracepoint it has the kernel's own arguments, with their types; by
+ * perf it has a record of the event, and the task is the current one, which it is at each of our
+ * hooks.
+ */
+#ifdef BY_PERF
+#define TASK(ctx)	   ((u64)bpf_get_current_task_btf())
+#define RECORD_U32(ctx, n) (*(u32 *)((char *)(ctx) + (n)))
+#define OLD_TID(ctx)	   RECORD_U32(ctx, OFF_EVENT_EXEC_OLD_PID)
+/* a place within the record, and its length in the upper half */
+#define FILENAME(ctx)  ((u64)(ctx) + (RECORD_U32(ctx, OFF_EVENT_EXEC_FILENAME) & 0xffff))
+#define CHILD_PID(ctx) RECORD_U32(ctx, OFF_EVENT_FORK_PID)
+#define IS_THREAD(ctx) (RECORD_U32(ctx, OFF_EVENT_FORK_FLAGS) & CLONE_THREAD)
+#define CLONE_THREAD   0x10000
+#else
+#define TASK(ctx)      ((ctx)->args[0])
+#define OLD_TID(ctx)   ((ctx)->args[1])
+#define FILENAME(ctx)  member((ctx)->args[2], OFF_BPRM_FILENAME)
+#define CHILD_PID(ctx) member_u32((ctx)->args[1], OFF_TASK_PID)
+#define IS_THREAD(ctx) (CHILD_PID(ctx) != member_u32((ctx)->args[1], OFF_TASK_TGID))
+#endif
 
 static __always_inline void count(u32 stat)
 {
@@ -496,7 +519,7 @@ static __always_inline void record_recent(struct scratch *s, u64 task, u32 args,
  */
 int on_exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = ctx->args[0], mm, start, length, file, path;
+	u64 task = TASK(ctx), mm, start, length, file, path;
 	u32 zero = 0, begin, name, used, n, verdict, *flags;
 	struct sensor_config *config;
 	struct sensor_proc *proc;
@@ -528,7 +551,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	s->exec.header.exec_ns = bpf_ktime_get_boot_ns();
 	s->exec.tgid = member_u32(task, OFF_TASK_TGID);
 	s->exec.ppid = member_u32(member(task, OFF_TASK_REAL_PARENT), OFF_TASK_TGID);
-	s->exec.old_tid = ctx->args[1];
+	s->exec.old_tid = OLD_TID(ctx);
 	s->exec.args_total = length;
 
 	/* Is this the host? A short argv is searched faster than this is said: then a hit asks. */
@@ -564,7 +587,7 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	path = member(file, OFF_FILE_F_PATH + OFF_PATH_DENTRY);
 	append_string(s, member(path, OFF_DENTRY_D_NAME), NAME_LEN);
 	begin = s->used;
-	name = append_string(s, member(ctx->args[2], OFF_BPRM_FILENAME), PATH_LEN);
+	name = append_string(s, FILENAME(ctx), PATH_LEN);
 	s->exec.filename.offset = begin;
 	s->exec.filename.length = name;
 	used = s->used;
@@ -679,7 +702,7 @@ int judge(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	s->judged = 1;
 	plan = SENSOR_PLAN_PASS;
-	if (judge_cgroups(ctx->args[0], s, config, 0) == CGROUP_IS_HOST)
+	if (judge_cgroups(TASK(ctx), s, config, 0) == CGROUP_IS_HOST)
 		plan = s->filter >> SENSOR_FILTER_HOST_SHIFT & SENSOR_FILTER_PLAN;
 	if (plan == SENSOR_PLAN_SEARCH) {
 		s->state = s->filter >> SENSOR_FILTER_HOST_STATE;
@@ -1028,19 +1051,18 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /*
- * Hook: sched_process_fork, in the parent. The child starts as a copy of its parent: its argv and
- * path are the parent's until it does an exec. New threads are not processes. Arguments: parent,
- * child.
+ * Hook: sched_process_fork, or task_newtask by perf, in the parent. The child starts as a copy of
+ * its parent: its argv and path are the parent's until it does an exec. New threads are not
+ * processes. Arguments: parent, child.
  */
 int on_fork(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 child = ctx->args[1];
-	u32 tgid = member_u32(child, OFF_TASK_TGID);
+	u32 tgid = CHILD_PID(ctx);
 	struct sensor_proc *parent, *proc;
 
-	if (member_u32(child, OFF_TASK_PID) != tgid)
+	if (IS_THREAD(ctx))
 		return 0;
-	parent = proc_of(member_u32(ctx->args[0], OFF_TASK_TGID));
+	parent = proc_of(member_u32(TASK(ctx), OFF_TASK_TGID));
 	if (!parent) {
 		/* nothing is better than what an earlier owner of the number left */
 		proc = proc_of(tgid);
@@ -1066,7 +1088,7 @@ int on_fork(struct bpf_raw_tracepoint_args *ctx)
  */
 int on_exit(struct bpf_raw_tracepoint_args *ctx)
 {
-	u64 task = ctx->args[0];
+	u64 task = TASK(ctx);
 	struct sensor_proc *proc;
 
 	if (member_u32(member(task, OFF_TASK_SIGNAL), OFF_SIGNAL_LIVE))

@@ -121,6 +121,11 @@ def _start(
         proc_root=config.kernel.proc_root,
     )
     stack.callback(probe.close)
+    if probe.loaded.may_miss:
+        say(
+            "warning: this kernel may preempt the program and skip it for another exec, which is then "
+            f"counted as missed; what would prevent it was refused: {probe.loaded.may_miss}"
+        )
     rings = Rings(*probe.ring_fds)
     stack.callback(rings.close)
     rules = loading.result()

@@ -50,6 +50,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         ct.c_int,
         (ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_void_p, ct.c_size_t, ct.c_void_p),
     ),
+    "bpf_link_create": (ct.c_int, (ct.c_int, ct.c_int, ct.c_int, ct.c_void_p)),
     "bpf_raw_tracepoint_open": (ct.c_int, (ct.c_char_p, ct.c_int)),
     "ring_buffer__new": (ct.c_void_p, (ct.c_int, SAMPLE_CALLBACK, ct.c_void_p, ct.c_void_p)),
     "ring_buffer__add": (ct.c_int, (ct.c_void_p, ct.c_int, SAMPLE_CALLBACK, ct.c_void_p)),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from sensor.kernel.offsets import compiler_flags
 from sensor.kernel.program import attach
 from sensor.kernel.program import load as load_program
 from sensor.kernel.seed import seed
+from sensor.kernel.trace_events import TraceFs, opened
+from sensor.kernel.trace_events import attach as attach_event
 
 # Indexes into sn_calls, as in bpf/sensor.bpf.c.
 _TAIL_CALLS = {
@@ -39,6 +42,15 @@ _TRACEPOINTS = {
     "on_fork": "sched_process_fork",
     "on_exec": "sched_process_exec",
 }
+# The same hooks as trace events. A new thread's record does not name its process, a new task's says
+# that it is a thread.
+_EVENTS = {
+    "on_exit": "sched/sched_process_exit",
+    "on_fork": "task/task_newtask",
+    "on_exec": "sched/sched_process_exec",
+}
+# The first release in which a raw tracepoint may be preempted.
+_PREEMPTIBLE_SINCE = (6, 19)
 # sn_calls too: the kernel empties a table of programs when no process holds it.
 _MAPS = (
     "sn_events",
@@ -60,6 +72,12 @@ def program_directory() -> Path:
     return installed if installed.is_dir() else package.parent / "bpf"
 
 
+def is_preemptible(release: str) -> bool:
+    """Whether that kernel may preempt a program at a raw tracepoint; true for one not understood."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is None or (int(found[1]), int(found[2])) >= _PREEMPTIBLE_SINCE
+
+
 def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[int]]:
     """Compiles, loads and attaches; returns the reply and the descriptors in its order.
 
@@ -79,9 +97,12 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
 
     started = time.monotonic()
     sensor.begin("reading the kernel's types")
+    events, refused = _events(request["by_perf"])
+    types: dict[str, int | None] = dict.fromkeys(_TRACEPOINTS)
     with Btf() as btf:
-        offsets = compiler_flags(btf)
-        types = {name: btf.tracepoint(tracepoint) for name, tracepoint in _TRACEPOINTS.items()}
+        offsets = compiler_flags(btf, by_perf=bool(events))
+        if not events:
+            types |= {name: btf.tracepoint(point) for name, point in _TRACEPOINTS.items()}
     # A program that is called has the type of its caller.
     types |= dict.fromkeys(_TAIL_CALLS, types["on_exec"])
     flags = [
@@ -112,7 +133,14 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
     calls = program["sn_calls"]
     for name, index in _TAIL_CALLS.items():
         calls[ct.c_int(index)] = ct.c_int(programs[name])
-    links = {point: attach(name, programs[name]) for name, point in _TRACEPOINTS.items()}
+    links = {
+        _TRACEPOINTS[name]: (
+            attach_event(name, programs[name], events[name])
+            if events
+            else attach(name, programs[name])
+        )
+        for name in _TRACEPOINTS
+    }
     attached = time.monotonic()
 
     descriptors = {name: program[name].map_fd for name in _MAPS}
@@ -123,11 +151,32 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
     reply = {
         "descriptors": list(descriptors),
         "seeded": seeded,
+        "may_miss": refused,
         "seconds": {"load": attached - started, "seed": time.monotonic() - attached},
         "host_mnt_ns": _namespace(request["proc_root"], "mnt"),
         "host_pid_ns": _namespace(request["proc_root"], "pid"),
     }
     return reply, list(descriptors.values())
+
+
+def _events(by_perf: bool | None) -> tuple[dict[str, int], str | None]:
+    """The events to attach to, opened; none for raw tracepoints, and why they could not be had.
+
+    `by_perf` asks for one or the other; None: what this kernel needs.
+    """
+    if by_perf is None:
+        by_perf = is_preemptible(os.uname().release)
+    if not by_perf:
+        return {}, None
+    try:
+        with TraceFs() as tracefs:
+            numbers = {name: tracefs.number(event) for name, event in _EVENTS.items()}
+    except OSError as exc:
+        return {}, f"tracefs is not there and cannot be mounted: {exc.strerror}"
+    try:
+        return {name: opened(number) for name, number in numbers.items()}, None
+    except OSError as exc:
+        return {}, f"perf_event_open: {exc.strerror}"
 
 
 def _namespace(proc_root: str, kind: str) -> int | None:

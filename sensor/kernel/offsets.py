@@ -78,6 +78,15 @@ _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
+# Of the records of trace events, which the programs get where they are attached by perf.
+_RECORDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "OFF_EVENT_EXEC_FILENAME": (("trace_event_raw_sched_process_exec", "__data_loc_filename"),),
+    "OFF_EVENT_EXEC_OLD_PID": (("trace_event_raw_sched_process_exec", "old_pid"),),
+    "OFF_EVENT_FORK_PID": (("trace_event_raw_task_newtask", "pid"),),
+    "OFF_EVENT_FORK_FLAGS": (("trace_event_raw_task_newtask", "clone_flags"),),
+}
+
+
 class Types(Protocol):
     """What this module asks of BTF: a seam, so that other kernels can be tested."""
 
@@ -86,11 +95,12 @@ class Types(Protocol):
     def enumerator(self, enum: str, name: str) -> int | None: ...
 
 
-def compiler_flags(types: Types) -> list[str]:
+def compiler_flags(types: Types, *, by_perf: bool = False) -> list[str]:
     """All `-D` flags. Raises `ProbeError` naming every member this kernel lacks."""
+    wanted = _OFFSETS | _RECORDS if by_perf else _OFFSETS
     values: dict[str, int | None] = {
         flag: next((o for place in places if (o := types.offset(*place)) is not None), None)
-        for flag, places in _OFFSETS.items()
+        for flag, places in wanted.items()
     }
     values["SIZE_UPID"] = types.size("upid")
     # Without any controller the kernel still has v2's tree: no v1 hierarchy to look at.
@@ -98,7 +108,8 @@ def compiler_flags(types: Types) -> list[str]:
     missing = sorted(flag for flag, value in values.items() if value is None)
     if missing:
         places = ", ".join(
-            ".".join(_OFFSETS[flag][0]) if flag in _OFFSETS else "struct upid" for flag in missing
+            ".".join(wanted[flag][0]) if flag in wanted else "struct upid" for flag in missing
         )
         raise ProbeError(f"this kernel's type information lacks: {places}")
-    return [f"-D{flag}={value}" for flag, value in values.items()]
+    flags = ["-DBY_PERF"] if by_perf else []
+    return flags + [f"-D{flag}={value}" for flag, value in values.items()]

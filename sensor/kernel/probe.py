@@ -41,12 +41,16 @@ _PROCESSES_MIN = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What the loader told beside the descriptors. Namespaces are inode numbers, None if unknown."""
+    """What the loader told beside the descriptors. Namespaces are inode numbers, None if unknown.
+
+    `may_miss` says why the program can be preempted here, which loses execs; None: it cannot.
+    """
 
     host_pid_ns: int | None
     host_mnt_ns: int | None
     seeded: int
     load_seconds: float
+    may_miss: str | None = None
 
 
 def possible_cpus(sys_root: Path = Path("/sys")) -> int:
@@ -84,10 +88,12 @@ class Probe:
         processes_max: int = 16384,
         proc_root: str = "/proc",
         silence_s: float = handover.SILENCE_S,
+        by_perf: bool | None = None,
     ) -> Probe:
         """Compiles, loads and attaches in a child, which may be silent for `silence_s` seconds.
 
-        Raises `ProbeError` with the loader's last words.
+        `by_perf` attaches to trace events instead of raw tracepoints; None: where a kernel may preempt
+        the latter. Raises `ProbeError` with the loader's last words.
         """
         cpus = possible_cpus()
         request = {
@@ -96,6 +102,7 @@ class Probe:
             "others_pages": max(1, others_ring_bytes // mmap.PAGESIZE),
             "processes_max": 1 << (max(processes_max, _PROCESSES_MIN) - 1).bit_length(),
             "proc_root": proc_root,
+            "by_perf": by_perf,
         }
         # The child is root: it must find the same package as we are, and nothing in the working
         # directory (-P), where anybody may have put a json.py.
@@ -121,6 +128,7 @@ class Probe:
             host_mnt_ns=reply["host_mnt_ns"],
             seeded=reply["seeded"],
             load_seconds=reply["seconds"]["load"],
+            may_miss=reply["may_miss"],
         )
         return cls(dict(zip(reply["descriptors"], fds, strict=True)), loaded, cpus)
 

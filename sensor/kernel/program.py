@@ -13,6 +13,7 @@ import os
 from sensor.errors import ProbeError
 from sensor.kernel.libbpf import ProgramOptions, libbpf
 
+_BPF_PROG_TYPE_TRACEPOINT = 5
 _BPF_PROG_TYPE_TRACING = 26
 _BPF_TRACE_RAW_TP = 23
 _INSTRUCTION = 8  # bytes
@@ -21,19 +22,18 @@ _LOG_BYTES = 16 << 20
 _LOG_LINES = 12
 
 
-def load(name: str, start: int, size: int, tracepoint_type: int) -> int:
+def load(name: str, start: int, size: int, tracepoint_type: int | None) -> int:
     """Load the `size` bytes of instructions at address `start` and return the program's descriptor.
 
-    `tracepoint_type` is the BTF id of the tracepoint's type. Raises `ProbeError` with the verifier's
-    last words.
+    `tracepoint_type` is the BTF id of the tracepoint's type; None is a program for a trace event, to be
+    attached by perf. Raises `ProbeError` with the verifier's last words.
     """
-    options = ProgramOptions(
-        sz=ct.sizeof(ProgramOptions),
-        expected_attach_type=_BPF_TRACE_RAW_TP,
-        attach_btf_id=tracepoint_type,
-    )
+    options = ProgramOptions(sz=ct.sizeof(ProgramOptions))
+    if tracepoint_type is not None:
+        options.expected_attach_type = _BPF_TRACE_RAW_TP
+        options.attach_btf_id = tracepoint_type
     arguments = (
-        _BPF_PROG_TYPE_TRACING,
+        _BPF_PROG_TYPE_TRACEPOINT if tracepoint_type is None else _BPF_PROG_TYPE_TRACING,
         name.encode(),
         _LICENSE,
         start,

@@ -91,7 +91,6 @@ def _kernels(runs: Sequence[Run]) -> str:
     for run in runs:
         passed = sum(case.passed for case in run.cases)
         facts = run.facts
-        capabilities = run.found("capabilities")
         refused = run.found("bpf_refused_to_nobody")
         rows.append(
             (
@@ -101,7 +100,7 @@ def _kernels(runs: Sequence[Run]) -> str:
                 "all" if run.passed else f"**{passed} of {len(run.cases)}**",
                 _seconds(facts.get("load_seconds")),
                 _seconds(run.seconds),
-                ", ".join(capabilities) if capabilities else "?",
+                _capabilities(run.found("capabilities"), run.found("to_miss_none")),
                 {True: "refused", False: "answered", None: "?"}[refused],
                 "yes" if facts.get("counts_missed_runs") else "no",
             )
@@ -120,6 +119,14 @@ def _kernels(runs: Sequence[Run]) -> str:
         ),
         rows,
     )
+
+
+def _capabilities(sufficient: Sequence[str] | None, to_miss_none: Sequence[str] | None) -> str:
+    if not sufficient or not to_miss_none:
+        return "?"
+    told = ", ".join(sufficient)
+    more = [name for name in to_miss_none if name not in sufficient]
+    return f"{told}; with {', '.join(more)} none is missed" if more else told
 
 
 def _programs(runs: Sequence[Run]) -> str:

@@ -29,12 +29,14 @@ CGROUPS = 500
 MARK = b"process-table-mark-"
 
 
-@pytest.fixture(scope="module")
-def guest(machine: None) -> Iterator[Guest]:
+# By perf is how it is on kernels from 6.19 on.
+@pytest.fixture(scope="module", params=[False, True], ids=["raw tracepoints", "by perf"])
+def guest(machine: None, request: pytest.FixtureRequest) -> Iterator[Guest]:
     reason = images.missing_for_images()
     if reason is not None:
         pytest.skip(reason)
-    loaded = Guest.load()
+    loaded = Guest.load(by_perf=request.param)
+    assert loaded.probe.loaded.may_miss is None
     # Or the execs of the whole machine would fill the ring while nobody reads it.
     with loaded.filtering(MARK):
         yield loaded

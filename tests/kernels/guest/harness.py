@@ -48,12 +48,13 @@ class Guest:
     _marks: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
-    def load(cls) -> Guest:
+    def load(cls, *, by_perf: bool | None = None) -> Guest:
         probe = Probe.load(
             ring_bytes=RING_BYTES,
             others_ring_bytes=OTHERS_RING_BYTES,
             processes_max=PROCESSES_MAX,
             silence_s=300,
+            by_perf=by_perf,
         )
         offset = time.time_ns() - boottime_ns()
         decoders = tuple(

@@ -23,12 +23,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import cases_argv
 import cases_filter
 import cases_load
+import cases_preempted
 import cases_process
 from harness import Guest
 
 from sensor.errors import ProbeError
 
-CASES: tuple[ModuleType, ...] = (cases_argv, cases_filter, cases_process, cases_load)
+CASES: tuple[ModuleType, ...] = (
+    cases_argv,
+    cases_filter,
+    cases_process,
+    cases_preempted,
+    cases_load,
+)
 # What a kernel says in its log when something is wrong with it, or with what was done to it.
 ALARMS = re.compile(r"WARNING: |BUG: |Oops|general protection|INFO: rcu")
 

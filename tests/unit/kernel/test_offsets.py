@@ -38,9 +38,18 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert "cred.uid" in str(caught.value)
 
 
-def test_the_running_kernel_has_everything() -> None:
+def test_records_of_events_are_asked_for_only_where_they_are_used() -> None:
+    types = Types(("trace_event_raw_task_newtask", "clone_flags"))
+    assert "-DBY_PERF" not in compiler_flags(types)
+    with pytest.raises(ProbeError, match=r"trace_event_raw_task_newtask\.clone_flags"):
+        compiler_flags(types, by_perf=True)
+
+
+@pytest.mark.parametrize("by_perf", [False, True])
+def test_the_running_kernel_has_everything(by_perf: bool) -> None:
     with Btf() as btf:
-        flags = compiler_flags(btf)
+        flags = compiler_flags(btf, by_perf=by_perf)
         assert btf.offset("no_such_struct", "x") is None
         assert btf.offset("task_struct", "no_such_member") is None
-    assert all(flag.rpartition("=")[2].isdigit() for flag in flags)
+    numbers = [flag for flag in flags if flag != "-DBY_PERF"]
+    assert all(flag.rpartition("=")[2].isdigit() for flag in numbers)
