@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ SENSOR = HERE.parent / ".venv/bin/sensor"
 CGROUPS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 CPUS = os.cpu_count() or 1
+_MAPPING = re.compile(r"([0-9a-f]+)-[0-9a-f]+ \S{4} \S+ \S+ \S+ *(.*)")
+_ARENA = 64 << 20
 # Ends at once: no C library, so that the storm is made of execs and of little else.
 NOOP = b"""
 void _start(void)
@@ -78,12 +82,14 @@ def run_in(cgroup: Path | None, command: list[str]) -> str:
 
 
 class Sensor:
-    """The running sensor; alert lines are stamped as they are read."""
+    """The running sensor; alert lines are stamped as they are read. By default it sends every alert."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, every_alert: bool = True) -> None:
         started = time.monotonic()
+        if every_alert:
+            arguments = ("--no-limit", "--no-collapse", *arguments)
         self.process = subprocess.Popen(
-            [SENSOR, "run", "--output", "json", "--no-limit", "--no-collapse", *arguments],
+            [SENSOR, "run", "--output", "json", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -128,19 +134,58 @@ class Sensor:
 
 def pss_mb(pid: int) -> float:
     """Its share of memory: what others map as well is divided among them, so it moves with them."""
-    return _rollup_mb(pid, "Pss:")
-
-
-def anonymous_mb(pid: int) -> float:
-    """Heap and stacks: what a process holds by itself, whatever else runs."""
-    return _rollup_mb(pid, "Anonymous:")
-
-
-def _rollup_mb(pid: int, name: str) -> float:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith(name):
+        if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     return float("nan")
+
+
+@dataclass(slots=True)
+class Memory:
+    """What a process takes, in MB, by cause. `pss` is all of it, `anonymous` what is its alone.
+
+    Of the anonymous memory `heap` is the C library's main heap and `arenas` its further ones, which
+    threads get; `objects` are the interpreter's own arenas, with the threads' stacks; `libraries` what
+    programs and libraries have written to of their data. Beside it `maps` are BPF maps that are mapped,
+    which the kernel counts once more as its own.
+    """
+
+    pss: float = 0.0
+    anonymous: float = 0.0
+    heap: float = 0.0
+    arenas: float = 0.0
+    objects: float = 0.0
+    libraries: float = 0.0
+    maps: float = 0.0
+
+
+def memory_of(pid: int) -> Memory:
+    found = Memory()
+    kind = "objects"
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if mapping := _MAPPING.match(line):
+            kind = _kind_of(int(mapping[1], 16), mapping[2])
+        elif line.startswith(("Pss:", "Anonymous:")):
+            name, size = line.split()[0], int(line.split()[1]) / 1024
+            if name == "Pss:":
+                found.pss += size
+                found.maps += size * (kind == "maps")
+            else:
+                found.anonymous += size
+                if kind != "maps":
+                    setattr(found, kind, getattr(found, kind) + size)
+    return found
+
+
+def _kind_of(start: int, name: str) -> str:
+    if name == "[heap]":
+        return "heap"
+    if name.startswith("anon_inode:bpf"):
+        return "maps"
+    if name.startswith("/"):
+        return "libraries"
+    # glibc's arenas other than the first begin at multiples of this.
+    return "arenas" if not name and start % _ARENA == 0 else "objects"
 
 
 def cpu_s(pid: int) -> float:

@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.25  # the loop's longest sleep: signals and the clock are looked at this often
 _POLL_WAITING_S = 0.002  # while an event waits for its container
+_TRIM_EVERY_S = 60.0
 _CLOSE_TIMEOUT_S = 0.7
 _LAST_WORDS_S = 5.0  # to deliver that the sensor gives up: worth more than a quick end
 _ERRORS_TOLD, _ERROR_LENGTH = 20, 500
@@ -79,6 +80,7 @@ class Loop:
     state: State
     ready_line: str
     next_tick: float = 0.0
+    next_trim: float = 0.0
     reloading: bool = False
 
     def pump(self, timeout_s: float) -> None:
@@ -117,6 +119,9 @@ class Loop:
                 self._submit(self.heartbeat.tick(now))
                 if self.watch.lost is not None:
                     return
+                if now >= self.next_trim:
+                    self.next_trim = now + _TRIM_EVERY_S
+                    memory.trim()
             if self.dispatcher.closed_sinks():
                 _log.warning("standard output is closed: the sensor ends")
                 return

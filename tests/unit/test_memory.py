@@ -41,6 +41,26 @@ with tempfile.NamedTemporaryFile() as file:
 """
 
 
+TRIM = """
+from pathlib import Path
+import re
+from sensor import memory
+
+def anonymous():
+    return int(re.search(r"Anonymous: +(\\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+
+memory.use_one_arena()
+blocks = [bytes(9_000) for _ in range(3_000)]
+full = anonymous()
+# What is kept lies between what is freed, so that the heap cannot just end earlier.
+kept = blocks[::7]
+del blocks
+freed = anonymous()
+memory.trim()
+print(full - freed < 1_000, freed - anonymous() > 10_000)
+"""
+
+
 def output_of(program: str, *arguments: str) -> str:
     child = subprocess.run(
         [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True
@@ -51,6 +71,10 @@ def output_of(program: str, *arguments: str) -> str:
 def test_threads_share_one_arena_and_would_not_otherwise() -> None:
     assert output_of(ARENAS, "one") == "1"
     assert int(output_of(ARENAS, "as it is")) > 1
+
+
+def test_trimming_gives_back_what_the_heap_would_keep() -> None:
+    assert output_of(TRIM) == "True True"
 
 
 class Ring:
