@@ -255,6 +255,15 @@ def test_containers_are_bounded(alerts, rule):
     assert summary["message"].endswith("and others")
 
 
+def test_held_alerts_whose_updates_are_held_are_bounded(alerts, rule, monkeypatch):
+    monkeypatch.setattr("sensor.alerts.limits._MAX_HELD_IDS", 3)
+    limiter, one = Limiter(everywhere=Limit(reserve=0)), rule(max_alerts=1)
+    documents = alerts(9)
+    offer(limiter, documents, one, 0.0)
+
+    assert list(limiter._held_ids) == [each["event"]["id"] for each in documents[-3:]]
+
+
 def test_the_end_of_the_sensor_says_what_was_held_back(alerts, rule):
     limiter, one = Limiter(), rule(max_alerts=1)
     offer(limiter, alerts(3), one, 0.0)

@@ -218,6 +218,18 @@ def test_a_sandbox_is_asked_for_once(runtime: Runtime, source: CriSource) -> Non
     assert runtime.asked.count("PodSandboxStatus") == 1
 
 
+def test_the_last_pods_are_remembered(
+    runtime: Runtime, source: CriSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensor.containers.cri._MAX_SANDBOXES", 2)
+    for digit in "1234":
+        answer = sandbox()
+        answer.status.id = digit * 64
+        runtime.answers["PodSandboxStatus"] = answer
+        source.look_up(digit * 64)
+    assert list(source._pods) == [digit * 64 for digit in "34"]
+
+
 def test_what_is_not_there_is_none(source: CriSource) -> None:
     assert source.look_up(A) is None
 

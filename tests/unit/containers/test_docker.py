@@ -103,6 +103,17 @@ def test_an_image_is_asked_for_once(daemon: Daemon) -> None:
     assert sum(path.startswith("/images/") for path in daemon.asked) == 1
 
 
+def test_the_last_images_are_remembered(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensor.containers.docker._MAX_IMAGES", 2)
+    daemon.answers["/images/"] = body(b"{}")
+    docker = source(daemon)
+    for number in range(4):
+        image = INSPECT | {"Image": f"sha256:{str(number) * 64}"}
+        daemon.answers[f"/containers/{A}/json"] = body(json.dumps(image).encode())
+        docker.look_up(A)
+    assert list(docker._images) == [f"sha256:{digit * 64}" for digit in "23"]
+
+
 def test_an_image_that_cannot_be_read_costs_only_its_digest(daemon: Daemon) -> None:
     daemon.answers[f"/containers/{A}/json"] = body(json.dumps(INSPECT).encode())
     daemon.answers["/images/"] = body(b"no json")

@@ -104,6 +104,45 @@ def test_what_no_source_knows_is_said_and_remembered(start: Start) -> None:
     assert asked == len(source.asked)
 
 
+def test_of_what_no_source_knows_only_the_last_is_remembered(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensor.containers.resolver.MAX_REMEMBERED", 3)
+    resolver = start(MemorySource("docker"))
+    for number in range(5):
+        assert late(resolver, f"id-{number}").get(timeout=LONG_S).state == "not_found"
+    assert list(resolver._negative) == ["id-2", "id-3", "id-4"]
+
+
+def test_what_is_asked_for_at_once_is_bounded_and_the_oldest_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensor.containers.resolver.MAX_PENDING", 3)
+    gate = threading.Event()
+    resolver = start(MemorySource("docker", gate=gate))
+    try:
+        answers = [late(resolver, f"id-{number}") for number in range(5)]
+        assert [answer.get(timeout=LONG_S).state for answer in answers[:2]] == ["not_found"] * 2
+        assert list(resolver._pending) == ["id-2", "id-3", "id-4"]
+    finally:
+        gate.set()
+
+
+def test_a_source_s_queue_is_bounded_and_what_it_refuses_is_counted(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensor.containers.feed.MAX_QUEUED", 3)
+    gate = threading.Event()
+    resolver = start(MemorySource("docker", gate=gate))
+    try:
+        for number in range(9):
+            late(resolver, f"id-{number}")
+        # Two are being asked for at most, three wait.
+        assert resolver.counters()["docker.lookup.queue_full"] >= 9 - 2 - 3
+    finally:
+        gate.set()
+
+
 def test_a_create_event_ends_what_was_remembered_of_an_unknown_id(start: Start) -> None:
     source = MemorySource("docker")
     resolver = start(source)

@@ -177,6 +177,19 @@ def test_who_is_ending_keeps_a_path_that_was_seen_to_be_plain(
     assert event.ancestors[0].name == "runc"
 
 
+def test_plain_paths_are_bounded_and_the_longest_unseen_goes() -> None:
+    subject = decoder()
+    for number in range(300):
+        name = b"tool-%03d" % number
+        subject.feed(
+            exec_record(
+                processes=[{"filename": b"/bin/" + name, "exe": name + b"\0bin\0", "mnt_ns": 5}]
+            )
+        )
+    assert len(subject._plain_paths) == 256
+    assert next(iter(subject._plain_paths)) == (5, "/bin/tool-044")
+
+
 def test_namespaces_that_are_gone_are_not_known() -> None:
     event = decoded(exec_record(processes=[{"pid_ns": 0, "mnt_ns": 0}]))
     assert (event.ancestors[0].pid_ns, event.ancestors[0].mnt_ns) == (None, None)
