@@ -10,6 +10,8 @@ import resource
 from typing import TYPE_CHECKING
 
 from sensor.doctor.finding import Finding, Status
+from sensor.errors import ProbeError
+from sensor.kernel.trace_events import are_needed, open_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +106,30 @@ def _check_bpf(host: Host, libbpf: ctypes.CDLL) -> Finding:
         detail=f"bpf(BPF_MAP_CREATE) for a ring buffer: {os.strerror(number)}",
         fix=fixes.get(number),
     )
+
+
+def check_preemption(host: Host) -> Finding:
+    """Newer kernels preempt raw tracepoints; what is attached to trace events by perf they do not."""
+    if not are_needed(host.release):
+        detail = f"{host.release} does not preempt the program"
+        return Finding(name="preemption", status=Status.OK, detail=detail)
+    if host.euid != 0:
+        return Finding(name="preemption", status=Status.WARN, detail="not tried: that needs root")
+    try:
+        opened = open_events({"exec": "sched/sched_process_exec"})
+    except ProbeError as error:
+        return Finding(
+            name="preemption",
+            status=Status.WARN,
+            detail=f"{host.release} may preempt the program and skip it for another exec, which is "
+            f"counted as missed; what prevents it is refused: {error}",
+            fix="give CAP_SYS_ADMIN (or, where the kernel's build is content with it, CAP_PERFMON and a "
+            "mounted tracefs); the sensor gives it up once it is ready",
+        )
+    for fd in opened.values():
+        os.close(fd)
+    detail = "trace events can be opened, where the program is not preempted"
+    return Finding(name="preemption", status=Status.OK, detail=detail)
 
 
 def check_lockdown(host: Host) -> Finding:

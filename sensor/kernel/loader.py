@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
-import re
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from sensor.kernel.offsets import compiler_flags
 from sensor.kernel.program import attach
 from sensor.kernel.program import load as load_program
 from sensor.kernel.seed import seed
-from sensor.kernel.trace_events import TraceFs, opened
+from sensor.kernel.trace_events import are_needed, open_events
 from sensor.kernel.trace_events import attach as attach_event
 
 # Indexes into sn_calls, as in bpf/sensor.bpf.c.
@@ -49,8 +48,6 @@ _EVENTS = {
     "on_fork": "task/task_newtask",
     "on_exec": "sched/sched_process_exec",
 }
-# The first release in which a raw tracepoint may be preempted.
-_PREEMPTIBLE_SINCE = (6, 19)
 # sn_calls too: the kernel empties a table of programs when no process holds it.
 _MAPS = (
     "sn_events",
@@ -70,12 +67,6 @@ def program_directory() -> Path:
     package = Path(__file__).resolve().parent.parent
     installed = package / "_bpf"
     return installed if installed.is_dir() else package.parent / "bpf"
-
-
-def is_preemptible(release: str) -> bool:
-    """Whether that kernel may preempt a program at a raw tracepoint; true for one not understood."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return found is None or (int(found[1]), int(found[2])) >= _PREEMPTIBLE_SINCE
 
 
 def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[int]]:
@@ -165,18 +156,13 @@ def _events(by_perf: bool | None) -> tuple[dict[str, int], str | None]:
     `by_perf` asks for one or the other; None: what this kernel needs.
     """
     if by_perf is None:
-        by_perf = is_preemptible(os.uname().release)
+        by_perf = are_needed(os.uname().release)
     if not by_perf:
         return {}, None
     try:
-        with TraceFs() as tracefs:
-            numbers = {name: tracefs.number(event) for name, event in _EVENTS.items()}
-    except OSError as exc:
-        return {}, f"tracefs is not there and cannot be mounted: {exc.strerror}"
-    try:
-        return {name: opened(number) for name, number in numbers.items()}, None
-    except OSError as exc:
-        return {}, f"perf_event_open: {exc.strerror}"
+        return open_events(_EVENTS), None
+    except ProbeError as exc:
+        return {}, str(exc)
 
 
 def _namespace(proc_root: str, kind: str) -> int | None:

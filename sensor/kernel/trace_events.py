@@ -1,4 +1,4 @@
-"""Trace events: their numbers, from tracefs, and a program attached to one by way of perf.
+"""Trace events: opened by their numbers in tracefs, and a program attached to one by way of perf.
 
 A raw tracepoint may be preempted on newer kernels, and the kernel refuses a program to a second task
 on the same CPU meanwhile. perf turns preemption off around what it calls, as the programs of that
@@ -10,12 +10,16 @@ from __future__ import annotations
 import ctypes as ct
 import errno
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from sensor.errors import ProbeError
 from sensor.kernel.libbpf import libbpf
 
+# The first release in which a raw tracepoint may be preempted.
+_PREEMPTIBLE_SINCE = (6, 19)
 MOUNT = Path("/sys/kernel/tracing")
 
 # System calls have these numbers on every machine, but for perf_event_open.
@@ -37,6 +41,28 @@ class _PerfEventAttr(ct.Structure):
         ("config", ct.c_uint64),
         ("rest", ct.c_uint64 * 6),
     )
+
+
+def are_needed(release: str) -> bool:
+    """Whether that kernel may preempt a program at a raw tracepoint; true for one not understood."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is None or (int(found[1]), int(found[2])) >= _PREEMPTIBLE_SINCE
+
+
+def open_events(events: Mapping[str, str]) -> dict[str, int]:
+    """Descriptors of the events, of every process, by their names of the caller's.
+
+    An event is named as `sched/sched_process_exec`. Raises `ProbeError` with what is refused.
+    """
+    try:
+        with TraceFs() as tracefs:
+            numbers = {name: tracefs.number(event) for name, event in events.items()}
+    except OSError as exc:
+        raise ProbeError(f"tracefs is not there and cannot be mounted: {exc.strerror}") from exc
+    try:
+        return {name: _opened(number) for name, number in numbers.items()}
+    except OSError as exc:
+        raise ProbeError(f"perf_event_open: {exc.strerror}") from exc
 
 
 class TraceFs:
@@ -61,8 +87,7 @@ class TraceFs:
             return int(file.read())
 
 
-def opened(number: int) -> int:
-    """A descriptor of the event with that number, on every process. Raises OSError."""
+def _opened(number: int) -> int:
     attributes = _PerfEventAttr(
         type=_PERF_TYPE_TRACEPOINT, size=ct.sizeof(_PerfEventAttr), config=number
     )

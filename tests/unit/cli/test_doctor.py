@@ -21,6 +21,7 @@ from sensor.doctor import engines, kernel, software
 from sensor.doctor import examine as examine_module
 from sensor.doctor.examine import examine
 from sensor.doctor.finding import Finding, Host, Status
+from sensor.errors import ProbeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,6 +86,31 @@ def test_root_is_ok_and_anybody_else_is_told_to_use_sudo(machine: Path) -> None:
 )
 def test_kernels_from_5_8_on_are_good(machine: Path, release: str, status: Status) -> None:
     assert kernel.check_kernel(host(machine, release=release)).status is status
+
+
+def test_older_kernels_do_not_preempt_the_program(machine: Path) -> None:
+    assert kernel.check_preemption(host(machine, release="6.18.44")).status is Status.OK
+
+
+def test_newer_ones_are_asked_whether_they_let_it_be_prevented(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = host(machine, release="7.2.13", euid=0)
+    fd = os.open("/", os.O_PATH)
+    monkeypatch.setattr(kernel, "open_events", lambda _: {"exec": fd})
+    assert kernel.check_preemption(newer).status is Status.OK
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+    def refuse(_: object) -> dict[str, int]:
+        raise ProbeError("perf_event_open: Permission denied")
+
+    monkeypatch.setattr(kernel, "open_events", refuse)
+    finding = kernel.check_preemption(newer)
+    assert finding.status is Status.WARN
+    assert "perf_event_open: Permission denied" in finding.detail
+    assert "CAP_SYS_ADMIN" in (finding.fix or "")
+    assert kernel.check_preemption(host(machine, release="7.2.13", euid=7)).detail.startswith("not")
 
 
 def test_btf_is_recognised_by_its_content(machine: Path) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.kernel.loader import is_preemptible
-from sensor.kernel.trace_events import TraceFs
+from sensor.kernel.trace_events import TraceFs, are_needed
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,7 @@ from sensor.kernel.trace_events import TraceFs
     ],
 )
 def test_which_kernels_preempt_a_raw_tracepoint(release: str, expected: bool) -> None:
-    assert is_preemptible(release) is expected
+    assert are_needed(release) is expected
 
 
 def test_a_mounted_tracefs_is_read(tmp_path: Path) -> None:
