@@ -80,6 +80,11 @@ class Info(msgspec.Struct, rename="camel", gc=False):
     runtime_spec: _Spec | None = None
 
 
+# Made once, on one thread: msgspec shows a type to other threads while it is still making it, and one
+# that decodes by it then ends the process.
+_INFO: Final = msgspec.json.Decoder(Info)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """What its sandbox says of a pod; the modes are None where the runtime does not say."""
@@ -93,7 +98,7 @@ class Pod:
 def info_of(answer: Any, source: str) -> Info:
     """Decode the JSON of a verbose status; raises SourceGarbageError."""
     try:
-        return msgspec.json.decode(answer.info.get("info", "{}"), type=Info)
+        return _INFO.decode(answer.info.get("info", "{}"))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise SourceGarbageError(f"{source}: info: {error}"[:200]) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -148,12 +148,20 @@ class Event(msgspec.Struct, gc=False):
     time_nano: int = msgspec.field(default=0, name="timeNano")
 
 
+# Made once, on one thread: msgspec shows a type to other threads while it is still making it, and one
+# that decodes by it then ends the process.
+_DECODERS: Final[dict[Any, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Version, Inspected, list[Listed], Image, Event)
+}
+
+
 def decode(body: bytes, kind: type[T], source: str) -> T:
     """Decode one answer; raises SourceGarbageError for whatever is not of this kind."""
     try:
-        return msgspec.json.decode(body, type=kind)
+        answer: T = _DECODERS[kind].decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceGarbageError(f"{source}: {error}"[:200]) from error
+    return answer
 
 
 def inspected(answer: Inspected, image: Image | None, *, source: str, runtime: str) -> Container:

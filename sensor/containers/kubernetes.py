@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from sensor.containers.kubernetes_answers import (
+    DECODERS,
     ContainerState,
     PodEvent,
     PodList,
@@ -217,9 +218,10 @@ class KubernetesSource:
 
     def _decode(self, body: bytes, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(body, type=kind)
+            answer: T = DECODERS[kind].decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SourceGarbageError(f"{self.name}: {error}"[:200]) from error
+        return answer
 
 
 class _QuietWatchError(SourceError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -116,6 +116,13 @@ class PodEvent(_Camel):
 
     type: str
     object: Pod
+
+
+# Made once, on one thread: msgspec shows a type to other threads while it is still making it, and one
+# that decodes by it then ends the process.
+DECODERS: Final[dict[Any, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (PodList, PodEvent)
+}
 
 
 def containers_of(
