@@ -14,7 +14,9 @@ from functools import partial
 from sensor.errors import ProbeError
 from sensor.kernel.libbpf import SAMPLE_CALLBACK, libbpf
 
-BATCH_MAX = 1024  # records before the caller gets a turn; the kernel goes on filling meanwhile
+# Records before the caller gets a turn; the kernel goes on filling meanwhile. They are held together, up to
+# 8 KiB each.
+BATCH_MAX = 128
 
 
 class Rings:
