@@ -22,7 +22,7 @@ from sensor.ecs import Document
 from sensor.errors import ProbeError
 from sensor.heartbeat import Heartbeat, totals
 from sensor.kernel.probe import Probe
-from sensor.kernel.ring import Rings
+from sensor.kernel.ring import BATCH_MAX, Rings
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Refused, Reloader, RuleSet
@@ -86,7 +86,9 @@ class Loop:
     def pump(self, timeout_s: float) -> None:
         """One turn of the loop."""
         pipeline = self.pipeline
-        for ring, record in self.rings.poll(timeout_s):
+        batch = self.rings.poll(timeout_s)
+        self.watch.drained += len(batch) < BATCH_MAX
+        for ring, record in batch:
             pipeline.record(ring, record)
         pipeline.turn()
 

@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 
 # What is held back at once, in bytes, roughly: events put aside, and alerts to be sent again. Beyond it
 # events go on without metadata, and alerts stay as they were sent.
-_WAITING_BYTES_MAX = 16 << 20
-_UNFINISHED_BYTES_MAX = 16 << 20
+_WAITING_BYTES_MAX = 4 << 20
+_UNFINISHED_BYTES_MAX = 8 << 20
 # What an event, an alert and each argument take beside argv's characters.
 _EVENT_BYTES = 4 << 10
 _ALERT_BYTES = 24 << 10

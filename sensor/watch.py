@@ -40,7 +40,8 @@ class Watch:
 
     `blind` is true from a canary that did not come through within `canary_timeout_s` until one does;
     meanwhile one follows the other. `lost` says why the sensor will not see again, None while it may.
-    `detached` names the programs that are attached no more.
+    `detached` names the programs that are attached no more. `drained` is how often the rings were found
+    empty, which the loop counts.
     """
 
     counters: Callable[[], Mapping[str, int]]
@@ -51,12 +52,14 @@ class Watch:
     canary_timeout_s: float = 5.0
     blind: bool = False
     lost: str | None = None
+    drained: int = 0
     _losses: dict[str, int] = field(default_factory=dict)
     _next_look: float = 0.0
     _next_canary: float = 0.0
     _sent_at: float | None = None
     _awaited: int = 0
     _before: Mapping[str, int] = field(default_factory=dict)
+    _drained_before: int = 0
     _missed: int = 0
 
     def losses(self) -> dict[str, int]:
@@ -128,6 +131,7 @@ class Watch:
             self._awaited = self.canary.seen + 1
             self._sent_at = now
             self._before = dict(self.counters())
+            self._drained_before = self.drained
             try:
                 self.canary.send()
             except OSError as exc:
@@ -136,9 +140,13 @@ class Watch:
         return []
 
     def _count_missed(self) -> None:
-        """Counts a canary that did not come, unless it was one of a storm that filled the ring."""
+        """Counts a canary that did not come, unless a storm explains it.
+
+        One that filled the ring, or one that the loop is still busy with: the canary lies behind it.
+        """
         counts = self.counters()
-        if counts.get("ring_full", 0) != self._before.get("ring_full", 0):
+        is_behind = self.drained == self._drained_before
+        if is_behind or counts.get("ring_full", 0) != self._before.get("ring_full", 0):
             self._missed = 0
             return
         self._missed += 1

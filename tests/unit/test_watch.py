@@ -64,16 +64,14 @@ def test_a_canary_that_stays_away_means_blind_until_one_comes() -> None:
     assert (subject.blind, subject.lost) == (False, None)
 
 
-def miss(subject: Watch, times: int, start: float = 100.0) -> list[str]:
-    """Let canaries stay away one after the other; the codes of what is said."""
-    return codes(
-        [
-            document
-            for number in range(times)
-            for offset in (0.0, 5.0)
-            for document in subject.tick(start + 10.0 * number + offset)
-        ]
-    )
+def miss(subject: Watch, times: int, start: float = 100.0, *, behind: bool = False) -> list[str]:
+    """Let canaries stay away one after the other, the rings empty or not; the codes of what is said."""
+    said = []
+    for number in range(times):
+        for offset in (0.0, 5.0):
+            said += codes(subject.tick(start + 10.0 * number + offset))
+            subject.drained += not behind
+    return said
 
 
 @pytest.mark.parametrize(
@@ -105,6 +103,13 @@ def test_canaries_lost_in_a_storm_do_not_mean_that_sight_is_lost() -> None:
     subject = watch(counters, InStorm())
     assert "sensor.sight_lost" not in miss(subject, 9)
     assert (subject.blind, subject.lost) == (True, None)
+
+
+def test_canaries_behind_what_is_not_yet_read_do_not_mean_that_sight_is_lost() -> None:
+    subject = watch({"execs": 10}, Bird())
+    assert miss(subject, 9, behind=True) == ["sensor.blind"]
+    assert (subject.blind, subject.lost) == (True, None)
+    assert "sensor.sight_lost" in miss(subject, 3, start=200.0)
 
 
 def test_one_that_comes_between_begins_the_count_anew() -> None:
