@@ -130,6 +130,8 @@ def _start(
     stack.callback(rings.close)
     rules = loading.result()
     _report(rules.loaded if isinstance(rules, RuleSet) else rules, say)
+    if isinstance(rules, RuleSet) and not rules.loaded.rules and observer is None:
+        say("warning: no rule is in force, so there will be no alert")
     if not isinstance(rules, RuleSet):
         raise ConfigurationError(f"{len(rules.errors)} errors in the rule files")
     probe.set_filter(rules.prefilter.filter)

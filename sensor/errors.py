@@ -7,6 +7,7 @@ SensorError
 ├── ProbeError               the kernel side cannot be loaded, attached or read (exit code 1)
 │   ├── PrivilegeError       root is missing, or privileges cannot be dropped
 │   └── SightLostError       it saw, and will not see again without a fresh start (exit code 3)
+├── OutputError              what an observer of events writes to takes no more (exit code 1)
 ├── DecodeError              a record from the kernel breaks the ABI: counted, never fatal
 └── SourceError              a metadata source (Docker, CRI, Kubernetes) did not answer
 """
@@ -79,6 +80,10 @@ class PrivilegeError(ProbeError):
 
 class SightLostError(ProbeError):
     """The running sensor's program was detached, or the ring can no longer be read."""
+
+
+class OutputError(SensorError):
+    """What an observer of events writes to takes no more, so there is nothing to go on for."""
 
 
 class DecodeError(SensorError):

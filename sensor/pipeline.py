@@ -27,7 +27,7 @@ from sensor.ecs import (
     matching_view,
     recent_activity,
 )
-from sensor.errors import DecodeError, ProbeError
+from sensor.errors import DecodeError, OutputError, ProbeError
 from sensor.event import Cgroup, ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
 from sensor.rules.engine import RuleEngine
@@ -126,8 +126,8 @@ class Pipeline:
         self.counts["events"] += 1
         try:
             self._event(event)
-        except BrokenPipeError:
-            raise  # the observer's reader is gone: there is nobody to go on for
+        except OutputError:
+            raise  # the observer's, who needs no more events
         except Exception:  # noqa: BLE001
             # The stage boundary: one event that cannot be handled must not take the sensor down.
             self.counts["pipeline_errors"] += 1

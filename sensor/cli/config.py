@@ -25,7 +25,7 @@ _SECRETS = frozenset({"headers", "authorization", "api_key", "password"})
 _REFERENCES = ("file", "env")
 
 
-@click.group("config")
+@click.group("config", short_help="Show and check the configuration.")
 def config() -> None:
     """Show and check the configuration: files, variables and flags together."""
 

@@ -47,7 +47,7 @@ _STATE = click.option(
 )
 
 
-@click.group("exceptions")
+@click.group("exceptions", short_help="List, check, report and propose exceptions.")
 def exceptions() -> None:
     """List, check and report exceptions, and propose one for an alert.
 

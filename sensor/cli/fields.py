@@ -36,7 +36,7 @@ This file is made by `sensor fields --markdown`.
 """
 
 
-@click.command("fields")
+@click.command("fields", short_help="List the fields that rules can ask for.")
 @click.option("--markdown", is_flag=True, help="Print docs/fields.md instead of a plain table.")
 @click.argument("prefix", default="")
 def fields(markdown: bool, prefix: str) -> None:

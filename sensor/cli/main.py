@@ -1,11 +1,12 @@
 """The command line: `sensor run`, and the commands around it.
 
 Exit codes: 0 ok, 1 something failed at run time, 2 usage or configuration, 3 a running sensor lost its
-sight and is to be started anew.
+sight and is to be started anew, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -15,6 +16,7 @@ import sys
 import click
 
 from sensor import __version__
+from sensor.cli.entry import end_interrupted
 from sensor.cli.settings import Settings, settings_options
 from sensor.errors import ConfigurationError, SensorError, SightLostError
 
@@ -34,6 +36,10 @@ _COMMANDS = {
     "triage": "sensor.cli.triage",
     "tune": "sensor.cli.tune",
 }
+
+
+# What is the machine's fault and no fault of ours, wherever a command writes.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _Commands(click.Group):
@@ -63,7 +69,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Start the sensor.")
 @settings_options
 @click.option(
     "--duration",
@@ -115,11 +121,19 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         sys.exit(2)
-    except click.Abort:
+    except click.Abort as exc:
+        if isinstance(exc.__cause__, KeyboardInterrupt):
+            end_interrupted()
+        click.echo("nothing was done", err=True)  # a question was not answered with yes
         sys.exit(1)
     except BrokenPipeError:
-        # Whoever read has seen enough; what is still in buffers must not be complained about.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read has seen enough
+        sys.exit(1)
+    except OSError as exc:
+        if exc.errno not in _DISK_ERRORS:
+            raise
+        click.echo(f"error: {exc.filename or 'output'}: {exc.strerror}", err=True)
+        _drop_output()
         sys.exit(1)
     except ConfigurationError as exc:
         click.echo(f"error: {exc}", err=True)
@@ -131,3 +145,8 @@ def main() -> None:
         click.echo(f"error: {exc}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """What is still in buffers must not be complained about at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

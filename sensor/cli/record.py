@@ -10,6 +10,7 @@ import click
 from sensor.alerts.encode import encode
 from sensor.config import Config, Containers, Kernel
 from sensor.ecs import Document
+from sensor.errors import OutputError
 
 _RING_BYTES = 32 << 20  # every exec comes through: room for bursts
 
@@ -57,8 +58,13 @@ def record(
         nonlocal written
         if containers_only and document["container"]["identity"]["state"] == "host":
             return
-        target.write(encode(document) + b"\n")
-        target.flush()
+        try:
+            target.write(encode(document) + b"\n")
+            target.flush()
+        except OSError as error:
+            raise OutputError(
+                f"{target.name}: {error.strerror}; {written} documents were written"
+            ) from error
         written += 1
 
     config = Config(
@@ -68,6 +74,8 @@ def record(
     )
     try:
         run(config, duration_s=duration, observer=write)
-    except BrokenPipeError:
+    except OutputError as error:
+        if not isinstance(error.__cause__, BrokenPipeError):
+            raise
         sys.stderr.write("the reader of the documents is gone\n")
     sys.stderr.write(f"{written} documents written\n")

@@ -16,6 +16,7 @@ import msgspec
 from sensor.alerts.alert import alert_document
 from sensor.cli.rules import EXIT_CONFIGURATION, finish, report_errors
 from sensor.ecs import matching_view
+from sensor.errors import SensorError
 from sensor.rules.engine import END, Match, RuleEngine, document_time_ns
 from sensor.rules.load import load_rules
 from sensor.rules.source import printable
@@ -32,7 +33,7 @@ _MAX_REPORTED = 10
 _OBJECTS = ("container", "data_stream", "event", "host", "process", "sensor", "user")
 
 
-@click.command("replay")
+@click.command("replay", short_help="Run rules over recorded events.")
 @click.option(
     "--rules", "paths", multiple=True, type=click.Path(), metavar="PATH",
     help="A rule file or a directory of them. May be given more than once.",
@@ -45,6 +46,8 @@ def replay(paths: tuple[str, ...], no_builtin: bool, strict: bool, file: IO[byte
 
     FILE has one ECS document a line, as `sensor record` writes them. Each match is printed: alerts
     are not collapsed, and no limit or exception applies.
+
+    Exit code: 1 where FILE holds no document at all; 2 for a wrong option, or no rule that can be used.
     """
     result = load_rules(paths, builtin=not no_builtin)
     if strict:
@@ -58,6 +61,8 @@ def replay(paths: tuple[str, ...], no_builtin: bool, strict: bool, file: IO[byte
         out.write(msgspec.json.encode(alert) + b"\n")
     out.flush()
     click.echo(replayed.summary(), err=True)
+    if replayed.bad_lines and not replayed.documents:
+        raise SensorError(f"{file.name}: holds no document; `sensor record` writes such files")
 
 
 class Replay:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _QUARANTINE = "quarantine"
 
 
-@click.command("respond")
+@click.command("respond", short_help="Isolate the container of an alert.")
 @click.argument("alert", required=False)
 @click.option(
     "--container", metavar="NAME|ID", help="Isolate this container instead of an alert's."

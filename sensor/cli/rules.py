@@ -62,6 +62,7 @@ def check(paths: tuple[str, ...]) -> None:
     Prints one line a rule and a total. Ends with 2 if any rule is in error.
     """
     result = load_rules(paths, builtin=not paths)
+    _warn_of_nothing(result, paths)
     for rule in sorted((*result.rules, *result.inactive), key=lambda rule: rule.path):
         verdict = "ok" if rule.inactive_reason is None else f"inactive: {rule.inactive_reason}"
         click.echo(f"{printable(rule.path)}: {verdict}")
@@ -129,7 +130,7 @@ def show(name: str, paths: tuple[str, ...], no_builtin: bool) -> None:
         names = "".join(f"\n  {printable(rule.id)}  {printable(rule.name)}" for rule in found[:20])
         raise click.UsageError(
             f"{problem} the name, id or file name {name!r}"
-            f"{names or '; `sensor rules list` shows all, with --rules also your own'}"
+            f"{names or '; `sensor rules list` shows all, and those at paths you name'}"
         )
     for line in _description(found[0]):
         click.echo(line)
@@ -198,6 +199,13 @@ def report_errors(errors: Iterable[RuleError]) -> None:
         click.echo(f"{printable(str(error.location))}: error: {error.message}", err=True)
         if error.snippet:
             click.echo(error.snippet, err=True)
+
+
+def _warn_of_nothing(result: LoadResult, paths: tuple[str, ...]) -> None:
+    """Say so where paths were named and nothing came of them, not even an error."""
+    if paths and not (result.rules or result.inactive or result.errors):
+        where = printable(", ".join(paths))
+        click.echo(f"warning: no rule file (*.yml, *.yaml, *.toml) in {where}", err=True)
 
 
 def finish(result: LoadResult) -> None:

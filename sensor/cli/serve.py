@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _TOKEN_MIN = 16
 
 
-@click.command("serve")
+@click.command("serve", short_help="Serve a live page of alerts, with a report on each.")
 @click.option(
     "--listen",
     metavar="HOST:PORT",

@@ -34,6 +34,10 @@ def parse_yaml(text: str | bytes) -> Any:
     """What the YAML says. Raises `ValueError` with the reason and the place."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{place}{exc.problem or exc.context}") from exc
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise ValueError(str(exc)) from exc
 

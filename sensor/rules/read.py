@@ -180,7 +180,7 @@ def _files(root: Path) -> Iterator[Path | RuleError]:
 
 def _text(path: Path) -> str | RuleError:
     r"""Read the text of a regular file of bounded size. Line ends come out as `\\n`."""
-    if path.suffix not in _FORMATS:
+    if path.suffix not in _FORMATS and os.path.lexists(path):
         return _plain_error("a rule file's name ends in .yml, .yaml or .toml", path)
     try:
         # A pipe or a device with a rule's name must not hang the sensor.

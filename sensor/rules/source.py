@@ -39,10 +39,15 @@ def locate(text: str, index: int) -> tuple[int, int]:
 
 
 def snippet(text: str, index: int) -> str:
-    """Return the line around an index, with a caret below the character there. Long lines are cut."""
+    """Return the line around an index, with a caret below the character there. Long lines are cut.
+
+    Of an empty line there is nothing to show, and what comes is an empty text.
+    """
     begin = text.rfind("\n", 0, index) + 1
     end = text.find("\n", index)
     line = text[begin : end if end != -1 else len(text)]
+    if not line.strip():
+        return ""
     column = index - begin
     first = max(0, column - _SNIPPET_WIDTH * 2 // 3)
     return f"{printable(line[first : first + _SNIPPET_WIDTH])}\n{' ' * (column - first)}^"

@@ -113,6 +113,26 @@ def test_a_rule_path_that_does_not_exist(tmp_path: Path) -> None:
     assert str(path) in refused("--rules", path, code=2)
 
 
+def test_a_folder_without_rules_is_told_to_give_no_alerts(tmp_path: Path) -> None:
+    sensor = Sensor("--no-builtin", "--rules", tmp_path, "--duration", "0").spawn()
+    assert sensor.wait(patient(60)) == 0
+    assert "warning: no rule is in force, so there will be no alert\n" in sensor.stderr
+
+
+def test_a_disk_that_is_full_for_a_recording() -> None:
+    ran = subprocess.run(
+        [SENSOR, "record", "--file", "/dev/full"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=patient(60),
+    )
+    assert ran.returncode == 1
+    last = ran.stderr.splitlines()[-1]
+    assert last == "error: /dev/full: No space left on device; 0 documents were written"
+    assert "Traceback" not in ran.stderr
+
+
 def test_an_unknown_configuration_key(tmp_path: Path) -> None:
     path = tmp_path / "sensor.yaml"
     path.write_text("containers:\n  sokcets: []\n")

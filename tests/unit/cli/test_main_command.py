@@ -24,6 +24,13 @@ def test_the_examples_of_its_help_are_lines() -> None:
     assert "  sudo sensor run                        alerts on this terminal" in lines
 
 
+def test_what_a_command_is_for_is_not_cut_off_in_the_list_of_them() -> None:
+    output = CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "80"}).output
+    commands = output.split("Commands:\n")[1].splitlines()
+    assert len(commands) > 10
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_no_help_shows_a_mark_that_is_meant_for_its_layout() -> None:
     def helps(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], str]]:
         yield path, CliRunner().invoke(cli, [*path, "--help"]).output

@@ -49,6 +49,16 @@ def test_matches_become_alerts() -> None:
     assert result.exit_code == 0
 
 
+def test_a_file_without_any_document_is_an_error(tmp_path: Path) -> None:
+    """A wrong file is not a quiet day."""
+    path = tmp_path / "sensor.log"
+    path.write_text("no\nno\n")
+    result = CliRunner().invoke(replay, [str(path)])
+    assert str(result.exception) == (
+        f"{path}: holds no document; `sensor record` writes such files"
+    )
+
+
 def test_from_a_file(tmp_path: Path) -> None:
     """FILE is read as stdin is; one that is missing is an error of usage."""
     path = tmp_path / "events.ndjson"

@@ -70,6 +70,22 @@ def test_check_of_a_missing_path(tmp_path: Path) -> None:
     )
 
 
+def test_check_of_a_folder_without_rules_says_so(tmp_path: Path) -> None:
+    """A slip in a path is no success without a word."""
+    (tmp_path / "rule.json").write_text("{}")
+    result = run("check", tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "0 rules: 0 ok, 0 inactive, 0 in error\n")
+    assert result.stderr == f"warning: no rule file (*.yml, *.yaml, *.toml) in {tmp_path}\n"
+
+
+def test_an_error_at_the_end_of_a_file_shows_no_empty_line(tmp_path: Path) -> None:
+    """The caret below nothing says nothing."""
+    (tmp_path / "a.yml").write_text("name: x\nquery: [a\n")
+    result = run("check", tmp_path / "a.yml")
+    assert "a.yml:3:1: error: not YAML" in result.stdout
+    assert result.stderr == ""
+
+
 def test_check_without_paths_checks_the_built_in_rules() -> None:
     """The shipped rules are all ok."""
     result = run("check")

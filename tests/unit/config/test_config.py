@@ -63,6 +63,8 @@ def test_what_the_file_says_holds(tmp_path: Path) -> None:
             "metrics: {listen: 'localhost:http'}",
             "metrics.listen: 'localhost:http' is not HOST:PORT",
         ),
+        ("a: [b\n", "line 2, column 1: expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\na: 2\n", "line 2, column 1: the key 'a' stands twice"),
         ("rules: !!python/object/apply:os.system [id]", "could not determine a constructor"),
     ],
 )

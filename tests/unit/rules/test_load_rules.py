@@ -191,7 +191,8 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop.yml").symlink_to("loop.yml")
     missing = tmp_path / "missing.yml"
     names = ["huge.yml", "latin.yml", "long.yml", "loop.yml", "pipe.yml"]
-    result = load_only(*(tmp_path / name for name in names), missing, other)
+    nameless = tmp_path / "missing"
+    result = load_only(*(tmp_path / name for name in names), missing, nameless, other)
     assert said(result) == [
         f"{tmp_path}/huge.yml: larger than 1048576 bytes",
         f"{tmp_path}/latin.yml:2:8: not UTF-8",
@@ -199,6 +200,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         f"{tmp_path}/loop.yml: Too many levels of symbolic links",
         f"{tmp_path}/pipe.yml: not a regular file",
         f"{missing}: No such file or directory",
+        f"{nameless}: No such file or directory",
         f"{other}: a rule file's name ends in .yml, .yaml or .toml",
     ]
 

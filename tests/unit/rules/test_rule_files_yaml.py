@@ -177,6 +177,9 @@ def test_what_is_wrong_is_said_at_its_place(
     found = error(text)
     assert found.message.startswith(message)
     assert (found.location.path, found.line, found.column) == ("rule.yml", line, column)
+    if text.split("\n")[line - 1] == "":
+        assert found.snippet == "", "of an empty line there is nothing to show"
+        return
     assert found.snippet is not None
     shown, caret = found.snippet.split("\n")
     assert caret == " " * (column - 1) + "^"
