@@ -124,12 +124,14 @@ class Journal:
             if self._failing:
                 self._failing = False
                 log.warning("spool: works again")
-            for worker in self._durable:
-                worker.notify()
         finally:
             self._busy_since = None
+        # First to those who were waiting for the disk: the others read what they want from it, and would
+        # be in the way with it.
         for item in items:
             self._show(item)
+        for worker in self._durable:
+            worker.notify()
 
     def _is_wanted(self, item: Outgoing) -> bool:
         """Whether any sink that outlives a crash takes it: events and heartbeats mostly are for none."""
