@@ -1,12 +1,13 @@
 """What naming a container costs: parsing, looking up warm and cold, short containers, memory.
 
-    python benchmarks/containers_benchmark.py [--fuzz 1000000]
-        [--socket PATH]…  [--short 500 --image IMAGE]
+    python benchmarks/containers_benchmark.py [--fuzz 1000000] [--short 500]
+        [--socket PATH]… [--image IMAGE] [--no-engines]
 
-Without sockets only what needs no engine is measured. With them, each container that runs is looked up
-by its engine. With --short, that many `docker run --rm IMAGE true` are run through the first Docker
-socket, as many at once as there are processors, and each is asked for when it has just started, as an
-alert asks. All figures of one run belong together.
+Parsing, waiting and memory need no engine. As root Docker, containerd and Podman are started, those that
+are installed, or with --socket running ones are asked: each container that runs is looked up by its
+engine (cold), and in what is known ahead (warm). Then so many `docker run --rm IMAGE true` are run
+through the first Docker socket, as many at once as there are processors, and each is asked for when it
+has just started, as an alert asks. All figures of one run belong together.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,17 +67,34 @@ def main() -> None:
     )
     parser.add_argument("--fuzz", type=int, default=1_000_000)
     parser.add_argument("--socket", action="append", default=[])
-    parser.add_argument("--short", type=int, default=0)
-    parser.add_argument("--image", default="busybox")
+    parser.add_argument("--short", type=int, default=500)
+    parser.add_argument("--image", default="sensor-test/busybox:1.0")
+    parser.add_argument("--no-engines", action="store_true")
     options = parser.parse_args()
     parsing(options.fuzz)
     waiting()
     memory()
-    sources = find_sources(SourcesConfig(sockets=tuple(options.socket)), environ={})
-    for source in sources:
-        looking_up(source)
-    if options.short:
-        short_containers(sources, options.socket[0], options.short, options.image)
+    with ExitStack() as stack:
+        sockets = options.socket
+        if not sockets and not options.no_engines and os.geteuid() == 0:
+            sockets = engines(stack)
+        sources = find_sources(SourcesConfig(sockets=tuple(sockets)), environ={})
+        for source in sources:
+            looking_up(source)
+        if sockets and options.short:
+            path = sockets[0].removeprefix("docker:")
+            short_containers(sources[:1], path, options.short, options.image)
+
+
+def engines(stack: ExitStack) -> list[str]:
+    """Engines of our own, with a container each; the first is Docker's."""
+    from troubles import containerd_place, docker_place, podman_place  # noqa: PLC0415 - only here
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp")))
+    docker, engine = stack.enter_context(docker_place(folder, ["sleep", "1000000"]))
+    containerd = stack.enter_context(containerd_place(engine, ["sleep", "1000000"]))
+    podman = stack.enter_context(podman_place(engine, ["sleep", "1000000"]))
+    return [docker.address, containerd.address, podman.address]
 
 
 def parsing(lines: int) -> None:
@@ -186,13 +206,19 @@ def looking_up(source: Source) -> None:
     while not resolver.counters().get(f"{source.name}.watch.seed") and time.monotonic() < deadline:
         time.sleep(0.01)
     ids = [known.id for known in resolver.containers()]
-    resolver.stop()
     if not ids:
+        resolver.stop()
         print(f"{source.name}: no container runs")
         return
+    for container_id in ids:
+        resolver.resolve(container_id, timeout_s=10)  # whole, as soon as its engine has been asked
+    warm = sorted(timed(lambda i=i: resolver.get(i)) * 1e3 for i in ids * (20_000 // len(ids)))
+    resolver.stop()
     cold = sorted(timed(lambda i=i: source.look_up(i)) for i in ids * max(1, 200 // len(ids)))
     print(
-        f"{source.name}, ms a look-up: p50 {quantile(cold, 0.5):.2f}, p99 {quantile(cold, 0.99):.2f}"
+        f"{source.name}, a look-up: cold, ms, p50 {quantile(cold, 0.5):.2f}, "
+        f"p99 {quantile(cold, 0.99):.2f}; warm, µs, p50 {quantile(warm, 0.5):.1f}, "
+        f"p99 {quantile(warm, 0.99):.1f}"
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/live"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/live/containers"))
 
 import images
-from daemons import PAUSE, Containerd
+from daemons import PAUSE, Containerd, Podman
 from docker_engine import DockerEngine
 
 SEARCH = (
     "i=0; while :; do i=$((i+1)); /bin/grep aws_session_token no-$i 2>/dev/null; sleep 0.01; done"
 )
+SEARCHING = ("sh", "-c", SEARCH)
 LABELS = b'"' + b"x" * 100 + b'":"' + b"y" * 900 + b'",'
 # A process of its own: a thread here would hold up what is measured.
 CHURN = """
@@ -128,14 +129,16 @@ class Place:
 
 
 @contextmanager
-def docker_place(folder: Path) -> Iterator[tuple[Place, LivingOn]]:
+def docker_place(
+    folder: Path, command: Sequence[str] = SEARCHING
+) -> Iterator[tuple[Place, LivingOn]]:
     """A container of a Docker engine of its own, with the busybox image."""
     with LivingOn() as engine:
         client = engine.client()
         tree = images.busybox_tree(images.compile_programs(folder))
         images.import_image(client, images.BUSYBOX, tree)
         container = client.containers.run(
-            images.BUSYBOX, ["sh", "-c", SEARCH], detach=True, network_mode="none"
+            images.BUSYBOX, list(command), detach=True, network_mode="none"
         )
         client.close()
         yield (
@@ -151,7 +154,7 @@ def docker_place(folder: Path) -> Iterator[tuple[Place, LivingOn]]:
 
 
 @contextmanager
-def containerd_place(docker: DockerEngine) -> Iterator[Place]:
+def containerd_place(docker: DockerEngine, command: Sequence[str] = SEARCHING) -> Iterator[Place]:
     """A pod's container in a containerd of its own, by the CRI; the image is taken from Docker's."""
     client = docker.client()
     saved = b"".join(client.images.get(images.BUSYBOX).save(named=True))
@@ -170,7 +173,7 @@ def containerd_place(docker: DockerEngine) -> Iterator[Place]:
         pod = daemon.cri().run(
             "web-1",
             f"docker.io/{images.BUSYBOX}",
-            ["sh", "-c", SEARCH],
+            list(command),
             "/kubepods/burstable/pod{uid}",
         )
         yield Place(
@@ -180,6 +183,29 @@ def containerd_place(docker: DockerEngine) -> Iterator[Place]:
             kill=lambda: daemon.end(signal.SIGKILL),
             start=daemon.start,
         )
+
+
+@contextmanager
+def podman_place(docker: DockerEngine, command: Sequence[str] = SEARCHING) -> Iterator[Place]:
+    """A container of a Podman of its own, by its socket; the image is taken from Docker's."""
+    client = docker.client()
+    saved = b"".join(client.images.get(images.BUSYBOX).save(named=True))
+    client.close()
+    with Podman() as daemon:
+        own = daemon.client()
+        own.images.load(saved)
+        container = own.containers.run(images.BUSYBOX, list(command), detach=True)
+        try:
+            yield Place(
+                address=f"docker:{daemon.socket}",
+                container_id=container.id,
+                container_name=container.name,
+                kill=lambda: daemon.end(signal.SIGKILL),
+                start=daemon.start,
+            )
+        finally:
+            container.remove(force=True)
+            own.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,9 @@ _READ_BYTES = 8 << 20
 _READ_ROWS = 1000
 _DELETE_ROWS = 500
 _FREE_PAGES = 1024
+# So many of the last items are remembered as they were appended: what other sinks have found out of them
+# by then, such as where their secrets are, need not be found out again.
+_REMEMBERED = 16
 _BACKSTOP_PAGES = 25_000
 
 
@@ -83,6 +86,7 @@ class Spool:
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._changed = False
+        self._remembered: OrderedDict[int, Outgoing] = OrderedDict()
         self._appended = 0
         self._evicted: Counter[int] = Counter()
         self._expired = 0
@@ -116,7 +120,13 @@ class Spool:
             )
             change.rows += len(rows)
             change.size += added
+            (last,) = change.database.execute("SELECT last_insert_rowid()").fetchone()
             evicted = _evict(change, self._bytes + added - self._max_bytes)
+            # Before any reader can see them: positions of one transaction follow each other.
+            for position, item in enumerate(items, last - len(rows) + 1):
+                self._remembered[position] = item
+            while len(self._remembered) > _REMEMBERED:
+                self._remembered.popitem(last=False)
         self._evicted += evicted
         self._appended += len(rows)
 
@@ -142,7 +152,11 @@ class Spool:
                         if len(found) == limit or size > _READ_BYTES:
                             break
                         size += len(payload)
-                        item = Outgoing(payload=payload, severity=severity, is_alert=bool(is_alert))
+                        item = self._remembered.get(position)
+                        if item is None or item.payload != payload:
+                            item = Outgoing(
+                                payload=payload, severity=severity, is_alert=bool(is_alert)
+                            )
                         found.append(item)
                     last = position
         return found, last
@@ -163,6 +177,8 @@ class Spool:
                 change.rows -= rows
                 change.size -= int(size)
                 change.deleted = least
+                for remembered in [each for each in self._remembered if each <= least]:
+                    del self._remembered[remembered]
 
     def maintain(self) -> None:
         """Make what was written safe from a loss of power, and clear away. May take long.

@@ -6,6 +6,7 @@ A name such as `aws_access_key_id` is what a search is for, and stays; the value
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 CUT: Final = "[redacted]"
@@ -53,8 +54,11 @@ _VALUE_LOOKED_AT: Final = 512
 
 def kind_of_name(name: str) -> str | None:
     """The kind of secret that a name announces, such as `password`; None for any other name."""
-    if len(name) > _NAME_MAX:
-        name = name[-_NAME_MAX:]
+    return _kind(name[-_NAME_MAX:])
+
+
+@lru_cache(maxsize=512)  # options, variables and labels are the same again and again
+def _kind(name: str) -> str | None:
     found = None
     for found in _KEYWORD.finditer(name):  # noqa: B007 - the last one counts
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +41,7 @@ class Outgoing:
 
     __slots__ = (
         "_has_no_secrets",
+        "_lock",
         "_redacted",
         "_submitted",
         "is_alert",
@@ -64,6 +66,7 @@ class Outgoing:
         self._submitted = submitted
         self._has_no_secrets = False
         self._redacted: Outgoing | None = None
+        self._lock = threading.Lock()
 
     @property
     def document(self) -> dict[str, Any]:
@@ -80,23 +83,27 @@ class Outgoing:
         return self.document if self._submitted is None else self._submitted
 
     def redacted(self, redactor: Redactor) -> Outgoing:
-        """The same without secrets; found out once for all sinks that ask."""
-        if self._has_no_secrets:
-            return self
-        if self._redacted is None:
-            whole = self.document
-            document = redactor.document(whole)
-            if document is whole:
-                # Not as a reference to itself: that would leave each alert to the collector.
-                self._has_no_secrets = True
-                return self
-            self._redacted = Outgoing(
-                payload=encode(document),
-                severity=self.severity,
-                is_alert=self.is_alert,
-                submitted=None if self._submitted is None else redactor.document(self._submitted),
-            )
-        return self._redacted
+        """The same without secrets; found out once for all sinks that ask, at the same time or not."""
+        # All sinks get a document at once: those that look for the same beside each other take
+        # twice the time, for all of them.
+        with self._lock:
+            if self._redacted is None and not self._has_no_secrets:
+                self._look_for_secrets(redactor)
+        return self._redacted or self
+
+    def _look_for_secrets(self, redactor: Redactor) -> None:
+        whole = self.document
+        document = redactor.document(whole)
+        if document is whole:
+            # Not as a reference to itself: that would leave each alert to the collector.
+            self._has_no_secrets = True
+            return
+        self._redacted = Outgoing(
+            payload=encode(document),
+            severity=self.severity,
+            is_alert=self.is_alert,
+            submitted=None if self._submitted is None else redactor.document(self._submitted),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

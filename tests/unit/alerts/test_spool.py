@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,42 @@ def test_each_sink_reads_from_its_own_position(open_spool):
     assert numbers(spool.read("b", 9)) == [0, 1, 2, 3, 4]
     assert spool.counters()["behind"] == {"a": 2, "b": 5}
     assert spool.counters()["documents"] == 5
+
+
+@pytest.mark.parametrize("with_spool", [True, False])
+def test_secrets_are_looked_for_once_for_all_sinks(open_spool, with_spool):
+    class SlowRedactor:
+        def __init__(self):
+            self.asked = Counter()
+
+        def document(self, document):
+            self.asked[document["n"]] += 1
+            time.sleep(0.01)  # as long as others need to ask for the same
+            return {**document, "redacted": True}
+
+    sinks = [Receiver("shown", durable=False), Receiver("a"), Receiver("b")]
+    redactor = SlowRedactor()
+    spool = open_spool(*sinks[1:]) if with_spool else None
+    dispatcher = Dispatcher(sinks, spool=spool, redactor=redactor)
+    dispatcher.start()
+
+    for number in range(20):
+        dispatcher.submit(alert(number), 47)
+        for sink in sinks:
+            sink.wait_for(number + 1)
+
+    assert dispatcher.close(10)
+    assert redactor.asked == Counter(range(20))
+
+
+def test_what_is_read_is_what_stands_on_the_disk(open_spool, tmp_path):
+    spool = open_spool()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db", timeout=5)) as other:
+        spool.append([item(0), item(1)])
+        other.execute("UPDATE document SET payload = ? WHERE position = 2", (b'{"n":7}',))
+        other.commit()
+
+    assert numbers(spool.read("a", 9)) == [0, 7]
 
 
 def test_what_all_sinks_have_is_deleted(open_spool):
