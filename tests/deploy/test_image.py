@@ -33,6 +33,8 @@ OF_ITS_OWN = "build"  # as a name of an image: the test is to build it, and to s
 READY_SECONDS = 60
 ALERT_SECONDS = 20
 HEALTHY_SECONDS = 60
+STORE = "/run/sensor-test/alerts.db"
+SERVED = Path(__file__).with_name("served_alerts.py").read_text()
 ENGINE_OF_BPF = 23  # Docker knows CAP_BPF from here on
 
 pytestmark = pytest.mark.skipif(
@@ -162,7 +164,8 @@ def sensor(way: Way, engine: Engine) -> Iterator[Container]:
             network_mode="none",
             read_only=True,
             mem_limit="256m",
-            environment={"NODE_NAME": "node-1"},
+            environment={"NODE_NAME": "node-1", "SENSOR_STORE__PATH": STORE},
+            tmpfs={str(Path(STORE).parent): "uid=65534,mode=700"},
             volumes={engine.socket: {"bind": "/var/run/docker.sock", "mode": "ro"}},
             privileged=way.privileged,
             cap_drop=[] if way.privileged else ["ALL"],
@@ -235,6 +238,11 @@ def test_it_alerts_on_an_exec_in_another_container_with_name_and_image(
     assert "0" not in status["Uid"].split()
     assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
+
+    def served() -> str:
+        return str(sensor.exec_run(["python3", "-c", SERVED, STORE], user="nobody").output.decode())
+
+    await_(lambda: alert["event"]["id"] in served(), ALERT_SECONDS, served)
 
 
 def test_its_health_check_says_that_it_sees(sensor: Container) -> None:

@@ -155,6 +155,9 @@ def test_as_the_unit_starts_it_it_alerts_on_an_exec_in_a_container(installed: Ba
         assert alert["container"]["id"] == container
         assert "running as _ebpf-sensor" in started.stderr
         assert started.stop() == 0
+    script = Path(__file__).with_name("served_alerts.py").read_text()
+    served = installed.run("python3", "-c", script, "/var/lib/sensor/alerts.db")
+    assert alert["event"]["id"] in served.stdout
 
 
 def test_an_upgrade_keeps_what_the_user_changed(installed: BareRoot) -> None:
