@@ -43,6 +43,11 @@ def receiver() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
         thread.join()
 
 
+def beats_in(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the alerts: something else on the machine may make some."""
+    return [each for each in documents if each["event"]["kind"] == "metric"]
+
+
 def test_heartbeats(tmp_path: Path, receiver: tuple[str, queue.Queue[dict[str, Any]]]) -> None:
     address, received = receiver
     config = tmp_path / "sensor.yaml"
@@ -51,14 +56,14 @@ def test_heartbeats(tmp_path: Path, receiver: tuple[str, queue.Queue[dict[str, A
         f"sinks: [{{type: http, url: '{address}', events: true}}]\n"
     )
     with Sensor("--config", config) as sensor:
-        first, second = received.get(timeout=patient(15)), received.get(timeout=patient(15))
+        arrived: list[dict[str, Any]] = []
+        while len(beats_in(arrived)) < 2:
+            arrived.append(received.get(timeout=patient(15)))
         assert sensor.stop() == 0
-    rest = []
     while not received.empty():
-        rest.append(received.get())
-    beats = [first, second, *rest]
+        arrived.append(received.get())
+    first, second, *_ = beats = beats_in(arrived)
     assert [each["event"]["sequence"] for each in beats] == list(range(1, len(beats) + 1))
-    assert {each["event"]["kind"] for each in beats} == {"metric"}
     states = [each["sensor"]["heartbeat"]["state"] for each in beats]
     assert states == ["running"] * (len(beats) - 1) + ["ending"]
     assert second["sensor"]["heartbeat"]["execs"] >= first["sensor"]["heartbeat"]["execs"] > 0
