@@ -12,7 +12,7 @@ from records import args_record, exec_record
 from sensor.errors import DecodeError
 from sensor.event import Cgroup, ExecEvent
 from sensor.kernel.decode import Decoder
-from sensor.kernel.layout import Flag, Role
+from sensor.kernel.layout import CHUNKS_MAX, Flag, Role
 
 
 def decoder() -> Decoder:
@@ -95,6 +95,14 @@ def test_a_lost_part_is_said_and_nothing_is_glued_over_the_gap() -> None:
     event = subject.feed(exec_record(argv=b"a\0b", args_total=90, flags=Flag.ARGS_CHUNKED))
     assert event is not None
     assert (event.args, event.args_truncated) == (("a", "b"), True)
+
+
+def test_parts_are_bounded_whatever_their_numbers_say() -> None:
+    subject = decoder()
+    for index in (*range(40), 2**31, 2**32 - 1):
+        subject.feed(args_record(b"x" * 8, index=index))
+    (pending,) = subject._pending.values()
+    assert len(pending.parts) == CHUNKS_MAX
 
 
 def test_parts_whose_exec_never_came_are_counted() -> None:
