@@ -8,7 +8,6 @@ goes first, and is counted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sensor.alerts.database_file import claim, make_private, set_aside, unusable
 from sensor.alerts.sinks.protocol import Outgoing
 from sensor.alerts.worker import BacklogError
 from sensor.errors import ConfigurationError
@@ -240,12 +240,14 @@ class Spool:
             # A full or failing disk: the file itself may be well.
             raise BacklogError(f"{self._path}: cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
-            self._set_aside(error)
-            self._open()
+            try:
+                set_aside(self._path, error, self._clock())
+                self._open()
+            except (sqlite3.Error, OSError) as again:
+                raise BacklogError(f"{self._path}: cannot be begun anew: {again}") from again
 
     def _open(self) -> None:
-        # SQLite gives its own files the rights of this one.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        make_private(self._path)
         self._writer = self._connect()
         try:
             (version,) = self._writer.execute("PRAGMA user_version").fetchone()
@@ -292,14 +294,6 @@ class Spool:
         # `maintain` moves the log into the database; without it, the log still ends somewhere.
         connection.execute(f"PRAGMA wal_autocheckpoint = {_BACKSTOP_PAGES}")
         return connection
-
-    def _set_aside(self, error: Exception) -> None:
-        """Keep a database that cannot be read under another name, and begin anew."""
-        aside = self._path.with_name(f"spool.db.broken-{int(self._clock())}")
-        log.error("spool: %s is broken (%s); kept as %s", self._path, error, aside)
-        self._path.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def _expire(self, before: float) -> None:
         with self._reading() as database:
@@ -383,12 +377,8 @@ def _lock(directory: Path) -> int:
     """Claim the directory: two sensors would each send what the other has sent."""
     path = directory / "spool.lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
+        return claim(path)
+    except BlockingIOError as error:
         raise ConfigurationError(f"{directory}: another sensor uses this spool") from error
-    return descriptor
+    except OSError as error:
+        raise ConfigurationError(f"spool.directory: {unusable(path, error)}") from error

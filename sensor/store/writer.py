@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import sqlite3
@@ -18,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sensor.alerts.database_file import claim, make_private, set_aside, unusable
 from sensor.alerts.encode import encode
 from sensor.errors import ConfigurationError
 from sensor.store.errors import StoreError
@@ -155,13 +155,7 @@ class StoreWriter:
         return self._database
 
     def _connect(self) -> None:
-        # SQLite gives its own files the rights of this one.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
+        make_private(self._path)
         self._database = connect_writing(self._path)
         try:
             self._file = os.stat(self._path)
@@ -186,13 +180,8 @@ class StoreWriter:
         """Keep a database that cannot be read under another name. Raises StoreError."""
         self._disconnect()
         self._counts["begun_anew"] += 1
-        aside = self._path.with_name(f"{self._path.name}.broken-{int(self._clock())}")
-        _log.error("store: %s is broken (%s); kept as %s", self._path, error, aside)
         try:
-            # The log first: with another database it would be taken for that one's.
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-            self._path.rename(aside)
+            set_aside(self._path, error, self._clock())
             self._connect()
         except (OSError, sqlite3.Error) as again:
             raise StoreError(f"{self._path}: cannot be begun anew: {again}") from again
@@ -331,15 +320,10 @@ def _claim(path: Path) -> int:
     """Claim the place for this process: of two writers each would bound what the other wrote."""
     place = path.with_name(f"{path.name}.lock")
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(place, flags, 0o600)
+        return claim(place)
+    except BlockingIOError as error:
+        raise ConfigurationError(f"store.path: {path}: another sensor uses this store") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise StoreError(f"{place}: {error.strerror}") from error
-        raise ConfigurationError(f"store.path: {place}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigurationError(f"store.path: {path}: another sensor uses this store") from error
-    return descriptor
+        raise ConfigurationError(f"store.path: {unusable(place, error)}") from error
