@@ -100,4 +100,7 @@ def test_a_store_that_the_sensors_user_may_not_write_stops_the_start(
     sensor = Sensor("--config", configuration).spawn()
 
     assert sensor.wait(patient(30)) == 2
-    assert f"store.path: {tmp_path}/alerts.db.lock: Permission denied" in sensor.stderr
+    assert (
+        f"store.path: {tmp_path}/alerts.db.lock: cannot be used: Permission denied" in sensor.stderr
+    )
+    assert f"{NOBODY.pw_name} may not go into {tmp_path}" in sensor.stderr
