@@ -68,6 +68,11 @@ class _Window:
     elsewhere: int = 0
 
 
+def default_reserve(max_alerts: int) -> int:
+    """The reserve of a rule for which none is set."""
+    return min(max(max_alerts, _LEAST_RESERVE), _MOST_RESERVE)
+
+
 class Limiter:
     """Counts the alerts of each rule; for one thread.
 
@@ -136,13 +141,12 @@ class Limiter:
             own, everywhere = self._per_rule.get(rule.id, Limit()), self._everywhere
             interval = own.interval or everywhere.interval or rule.interval
             maximum = _first_set(own.max_alerts, everywhere.max_alerts, rule.max_alerts)
-            default = min(max(maximum, _LEAST_RESERVE), _MOST_RESERVE)
             window = self._windows[rule.id] = _Window(
                 rule=rule.ecs()["rule"],
                 started=now,
                 ends=now + float(interval),
                 max_alerts=maximum,
-                reserve=_first_set(own.reserve, everywhere.reserve, default),
+                reserve=_first_set(own.reserve, everywhere.reserve, default_reserve(maximum)),
             )
         return window
 

@@ -16,6 +16,8 @@ import click
 
 from sensor.alerts.escape import visible
 from sensor.alerts.exceptions import Exceptions, as_list, load_exceptions, load_state
+from sensor.cli.alert_argument import document_in_file, document_in_store
+from sensor.cli.alert_store import StorePlace, store_options
 from sensor.errors import ConfigurationError, SensorError
 
 if TYPE_CHECKING:
@@ -154,12 +156,16 @@ def report(
 
 
 @exceptions.command("suggest")
-@click.argument("alert", type=click.File("rb"))
+@click.argument("alert")
 @click.option("--reason", default="TODO", help="Why it is harmless.")
 @click.option("--owner", default="TODO", help="Who answers for it.")
 @click.option("--days", default=90, show_default=True, help="How long it should apply.")
-def suggest(alert: Any, reason: str, owner: str, days: int) -> None:
-    """Propose the narrowest exception for ALERT, a file with one JSON document, or - for stdin.
+@store_options
+def suggest(store_place: StorePlace, alert: str, reason: str, owner: str, days: int) -> None:
+    """Propose the narrowest exception for ALERT.
+
+    ALERT is the id of a kept alert or the beginning of it, `last`, or a file with an alert's JSON
+    (`-` is standard input).
 
     The result is for exceptions.d. Read it before it is used: what may vary from one run to the next
     has to be widened by hand. A reason or an owner that is TODO will not load.
@@ -167,9 +173,10 @@ def suggest(alert: Any, reason: str, owner: str, days: int) -> None:
     from sensor.alerts.suggest import suggest as propose  # noqa: PLC0415 - for this command only
     from sensor.alerts.suggest import written  # noqa: PLC0415
 
-    document = next(_documents(alert), None)
+    document = document_in_file(alert)
     if document is None:
-        raise SensorError("no document: give an alert as JSON")
+        with store_place.open() as store:
+            document = document_in_store(store, alert)
     entry = propose(document, now=time.time(), days=days, reason=reason, owner=owner)
     _verify(entry, document)
     click.echo(f"# {visible(str(document.get('message', '')), 200)}")

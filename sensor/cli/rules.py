@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sensor.alerts.limits import default_reserve
 from sensor.rules.load import LoadResult, load_rules
 from sensor.rules.source import printable
 
@@ -154,6 +155,7 @@ def _named(name: str, candidates: Iterable[Rule]) -> list[Rule]:
 
 
 def _description(rule: Rule) -> Iterable[str]:
+    most = rule.max_alerts + default_reserve(rule.max_alerts)
     state = "active" if rule.active else f"inactive: {rule.inactive_reason}"
     head = {
         "name": rule.name,
@@ -161,7 +163,7 @@ def _description(rule: Rule) -> Iterable[str]:
         "state": state,
         "severity": f"{rule.severity} (risk score {rule.risk_score})",
         "version": str(rule.version),
-        "alerts": f"at most {rule.max_alerts} in {rule.interval} s",
+        "alerts": f"at most {rule.max_alerts} of a container in {rule.interval} s, {most} in all",
         "author": ", ".join(rule.author),
         "license": rule.license or "",
         "tags": ", ".join(rule.tags),

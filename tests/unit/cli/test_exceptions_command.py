@@ -7,8 +7,10 @@ import json
 import pytest
 import yaml
 from click.testing import CliRunner
+from stored import make_alert, outgoing
 
 from sensor.cli.exceptions import exceptions
+from sensor.store.writer import StoreWriter
 
 RULE_ID = "a3f9c1d2-0000-4000-8000-000000000001"
 RULE = f"""\
@@ -135,7 +137,22 @@ def test_suggest_refuses_what_is_no_alert():
 
     assert "not an alert of a rule" in str(result.exception)
     result = CliRunner().invoke(exceptions, ["suggest", "-"], input="x\ny")
-    assert "line 1: not a JSON document" in str(result.exception)
+    assert "standard input: not JSON" in str(result.exception)
+
+
+@pytest.mark.parametrize("reference", ["last", "the id"])
+def test_suggest_takes_an_alert_of_the_store(tmp_path, reference):
+    alert = make_alert(0, "grep", "-r", "needle")
+    path = tmp_path / "alerts.db"
+    with StoreWriter(path) as writer:
+        writer.write([outgoing(alert)])
+    wanted = "last" if reference == "last" else alert["event"]["id"][:8]
+
+    result = CliRunner().invoke(exceptions, ["suggest", wanted, "--store", str(path)])
+
+    assert result.exit_code == 0
+    [entry] = yaml.safe_load(result.output)["exceptions"]
+    assert entry["command_line"] == "grep -r needle"
 
 
 def test_hostile_text_in_a_file_does_not_steer_the_terminal(run):

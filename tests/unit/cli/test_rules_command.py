@@ -168,7 +168,7 @@ def test_show_finds_a_rule_by_name_id_or_file(name: str) -> None:
     """Everything a reader needs: the head, the query, the guide."""
     output = run("show", name).stdout
     assert "severity:  medium (risk score 47)" in output
-    assert "alerts:    at most 100 in 300 s" in output
+    assert "alerts:    at most 100 of a container in 300 s, 200 in all" in output
     assert "TA0006 Credential Access" in output
     assert 'process where event.module == "cloud_defend"' in output
     assert "## What to find out" in output
