@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from sensor.errors import ProbeError
 
-# A stage takes a second or two, and a machine may be twenty times as slow when it is emulated or busy.
-# So the limit is on silence: however long the whole takes, a loader that hangs is found out.
+# A stage takes a second or two, and minutes where the machine is emulated or crowded. So the limit is on
+# a silence without work: however long the whole takes, a loader that hangs is found out.
 SILENCE_S = 60.0
+# For one that turns in circles: so many of these silences, however busy it is.
+SILENCES = 15
 
 _MESSAGE_BYTES = 1 << 16
 _DESCRIPTORS_MAX = 64
@@ -27,28 +30,39 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def ask(
-    channel: socket.socket, request: dict[str, Any], silence_s: float = SILENCE_S
+    channel: socket.socket,
+    request: dict[str, Any],
+    worked: Callable[[], float],
+    silence_s: float = SILENCE_S,
 ) -> tuple[dict[str, Any], list[int]]:
     """Sends the request, and returns the reply and the descriptors in its order.
 
-    Raises `ProbeError` when the loader tells of an error, ends without a reply, or says nothing for
-    `silence_s` seconds.
+    `worked` tells how much of the processor the loader has had. Raises `ProbeError` when the loader
+    tells of an error, ends without a reply, or neither says nor does anything for `silence_s` seconds.
     """
     channel.settimeout(silence_s)
     stage = "starting"
+    had, silences = worked(), 0
     try:
         channel.sendall(json.dumps(request).encode())
         while True:
-            data, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _DESCRIPTORS_MAX)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _DESCRIPTORS_MAX)
+            except TimeoutError:
+                before, had, silences = had, worked(), silences + 1
+                if had <= before:
+                    raise ProbeError(
+                        f"the loader hangs: it did nothing for {silence_s:g} s while {stage}"
+                    ) from None
+                if silences == SILENCES:
+                    raise ProbeError(
+                        f"the loader did not end within {silences * silence_s:g} s while {stage}"
+                    ) from None
+                continue
             reply: dict[str, Any] = json.loads(data) if data else {}
             if "stage" not in reply:
                 break
-            stage = reply["stage"]
-    except TimeoutError as exc:
-        raise ProbeError(
-            f"the loader said nothing for {silence_s:g} s while {stage}: it hangs, or gets too little of "
-            "the processor"
-        ) from exc
+            stage, silences = reply["stage"], 0
     except (OSError, ValueError) as exc:
         raise ProbeError(f"the loader's answer cannot be read, while {stage}: {exc}") from exc
     if "error" in reply:

@@ -90,7 +90,7 @@ class Probe:
         silence_s: float = handover.SILENCE_S,
         by_perf: bool | None = None,
     ) -> Probe:
-        """Compiles, loads and attaches in a child, which may be silent for `silence_s` seconds.
+        """Compiles, loads and attaches in a child, which may do nothing for `silence_s` seconds.
 
         `by_perf` attaches to trace events instead of raw tracepoints; None: where a kernel may preempt
         the latter. Raises `ProbeError` with the loader's last words.
@@ -119,7 +119,7 @@ class Probe:
             )
             theirs.close()
             try:
-                reply, fds = handover.ask(ours, request, silence_s)
+                reply, fds = handover.ask(ours, request, lambda: _worked(child.pid), silence_s)
             except ProbeError as exc:
                 raise ProbeError(f"{exc}{_last_words(child)}") from exc
             child.communicate()
@@ -237,6 +237,16 @@ class Probe:
             mmap.PROT_READ | mmap.PROT_WRITE,
             offset=first,
         )
+
+
+def _worked(pid: int) -> float:
+    """The processor's time that a child has had, in clock ticks; 0 where that cannot be known."""
+    try:
+        # Its name may hold anything; the numbers follow the last bracket.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def _last_words(child: subprocess.Popen[bytes]) -> str:

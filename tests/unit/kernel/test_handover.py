@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,7 +15,11 @@ from sensor.errors import ProbeError
 from sensor.kernel import handover
 
 
-def asked(loader: Callable[[handover.Sensor], None], silence_s: float = 60) -> dict[str, Any]:
+def asked(
+    loader: Callable[[handover.Sensor], None],
+    silence_s: float = 60,
+    worked: Callable[[], float] = lambda: 0,
+) -> dict[str, Any]:
     """What `ask` returns when this is how the loader talks, without the descriptors."""
     ours, theirs = handover.pair()
 
@@ -28,7 +33,7 @@ def asked(loader: Callable[[handover.Sensor], None], silence_s: float = 60) -> d
         thread = threading.Thread(target=talk)
         thread.start()
         try:
-            reply, descriptors = handover.ask(ours, {"cpus": 2}, silence_s)
+            reply, descriptors = handover.ask(ours, {"cpus": 2}, worked, silence_s)
             assert [os.read(descriptor, 9) for descriptor in descriptors] == [b"handed"]
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -76,8 +81,38 @@ def test_a_loader_that_hangs_is_told_with_what_it_was_at() -> None:
         sensor.begin("compiling the program")
         sensor.request()  # there is no second one: it returns when the sensor is gone
 
-    with pytest.raises(ProbeError, match=r"said nothing for 0\.2 s while compiling the program"):
+    with pytest.raises(ProbeError, match=r"did nothing for 0\.2 s while compiling the program"):
         asked(loader, silence_s=0.2)
+
+
+def test_a_loader_that_is_silent_but_at_work_is_let_work() -> None:
+    had = iter([0.0, 1.0, 2.0, 3.0])
+    seen = threading.Event()
+
+    def worked() -> float:
+        if (now := next(had)) == 3:
+            seen.set()
+        return now
+
+    def loader(sensor: handover.Sensor) -> None:
+        sensor.request()
+        sensor.begin("compiling the program")
+        seen.wait()
+        hand_a_pipe_over(sensor)
+
+    assert asked(loader, silence_s=0.2, worked=worked) == {"descriptors": ["pipe"]}
+
+
+def test_a_loader_that_turns_in_circles_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "SILENCES", 3)
+
+    def loader(sensor: handover.Sensor) -> None:
+        sensor.request()
+        sensor.begin("compiling the program")
+        sensor.request()  # as above
+
+    with pytest.raises(ProbeError, match=r"did not end within 0\.3 s while compiling the program"):
+        asked(loader, silence_s=0.1, worked=time.monotonic)
 
 
 def test_an_error_is_passed_on() -> None:
