@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES: Final = 1 << 16
+# So many times as long as others the first answer may take: for its version Podman asks other programs and
+# the package manager for theirs, seconds on a busy machine.
+_FIRST_PATIENCE: Final = 5
 # A quiet stream is opened anew after this time, with everything since: a daemon that is gone
 # without closing the connection (a TCP host) is found out so.
 _IDLE_S: Final = 60.0
@@ -219,7 +222,8 @@ class _Connection:
         # No proxies and no .netrc: the environment has no say about a local socket.
         self._client.trust_env = False
         self._prefix = self._client.base_url
-        version = answers.decode(self.get("/version", 1 << 20) or b"", answers.Version, name)
+        answer = self.get("/version", 1 << 20, patience_s=timeout_s * _FIRST_PATIENCE)
+        version = answers.decode(answer or b"", answers.Version, name)
         self.runtime = "podman" if version.is_podman else "docker"
         if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", version.api_version):
             raise SourceGarbageError(f"{name}: no API version in its answer")
@@ -229,12 +233,17 @@ class _Connection:
         self._client.close()
 
     def get(
-        self, path: str, limit: int, parameters: Mapping[str, str] | None = None
+        self,
+        path: str,
+        limit: int,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        patience_s: float | None = None,
     ) -> bytes | None:
         """Return the body of the answer, None where there is no such thing (404)."""
         deadline = time.monotonic() + self._timeout_s * 5
         body = bytearray()
-        with self._get(path, parameters, self._timeout_s) as response:
+        with self._get(path, parameters, patience_s or self._timeout_s) as response:
             if response.status_code == requests.codes.not_found:
                 return None
             self._check(response)
@@ -272,7 +281,7 @@ class _Connection:
                 timeout=(self._timeout_s, read_timeout_s),
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._failure(error) from error
+            raise self._failure(error, read_timeout_s) from error
         except ValueError as error:  # http.client: what came is no HTTP
             raise SourceGarbageError(f"{self._name}: {error}"[:200]) from error
 
@@ -281,14 +290,15 @@ class _Connection:
             said = next(self.chunks(response), b"")[:160].decode(errors="replace")
             raise SourceError(f"{self._name}: HTTP status {response.status_code}: {said}")
 
-    def _failure(self, error: Exception) -> SourceError:
+    def _failure(self, error: Exception, waited_s: float | None = None) -> SourceError:
         # requests wraps a read that times out in a body as a ConnectionError.
         causes = (error, *error.args)
         if any(
             isinstance(cause, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError))
             for cause in causes
         ):
-            return SourceTimeoutError(f"{self._name}: did not answer in {self._timeout_s:g} s")
+            waited_s = waited_s or self._timeout_s
+            return SourceTimeoutError(f"{self._name}: did not answer in {waited_s:g} s")
         cause = _innermost(error)
         if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
             advice = _UNREACHABLE[cause.errno]

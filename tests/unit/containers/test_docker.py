@@ -201,6 +201,21 @@ def test_a_daemon_that_hangs_before_and_in_its_answer_times_out(daemon: Daemon) 
         source(daemon).look_up(A)
 
 
+def test_the_first_answer_may_take_longer_than_others(daemon: Daemon) -> None:
+    """Podman runs other programs for its own: with a busy machine that is seconds."""
+    version = daemon.answers["/version"]
+
+    def late(connection: Any) -> None:
+        daemon.release.wait(0.5)
+        version(connection)
+
+    daemon.answers["/version"] = late
+    daemon.answers[f"/containers/{A}/json"] = body(json.dumps(INSPECT).encode())
+    found = source(daemon).look_up(A)
+    assert found is not None
+    assert found.name == "web"
+
+
 def test_a_daemon_that_is_away_is_said_to_be(tmp_path: Any) -> None:
     with pytest.raises(SourceError, match="No such file"):
         DockerSource(f"unix://{tmp_path}/none.sock").look_up(A)
