@@ -198,6 +198,14 @@ def matching_view(document: Document) -> Document:
     return {**document, "process": {**process, "name": names}}
 
 
+def document_of(view: Document) -> Document:
+    """The document of which this is the view."""
+    process = view.get("process")
+    if not isinstance(process, dict) or not isinstance(names := process.get("name"), list):
+        return view
+    return {**view, "process": {**process, "name": names[0]}} if names else view
+
+
 def timestamp(time_ns: int) -> str:
     """Nanoseconds since the epoch as ECS writes time: UTC, here with microseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)

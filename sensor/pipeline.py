@@ -23,6 +23,7 @@ from sensor.ecs import (
     Document,
     Host,
     ancestry,
+    document_of,
     event_document,
     matching_view,
     recent_activity,
@@ -30,7 +31,7 @@ from sensor.ecs import (
 from sensor.errors import DecodeError, OutputError, ProbeError
 from sensor.event import Cgroup, ExecEvent, RecentExec
 from sensor.kernel.decode import Decoder
-from sensor.rules.engine import RuleEngine
+from sensor.rules.engine import Match, RuleEngine
 from sensor.rules.rule import Rule
 
 _log = logging.getLogger(__name__)
@@ -170,7 +171,10 @@ class Pipeline:
         """Lets sequences end that wait for an event which does not come. About once a second."""
         for match in self.engine.expire(now_ns):
             self.counts["matches"] += 1
-            self.outlet.alert(match.documents, match.rule, now_ns)
+            self._late(match, now_ns)
+
+    def _late(self, match: Match, time_ns: int) -> None:
+        self.outlet.alert(tuple(map(document_of, match.documents)), match.rule, time_ns)
 
     def _event(self, event: ExecEvent) -> None:
         identity = confirm(
@@ -209,11 +213,17 @@ class Pipeline:
                 document["sensor"]["entered_by_exec"] = entered
         if self.observer is not None:
             self.observer(document)
-        for match in self.engine.match(matching_view(document), event.time_ns):
+        view = matching_view(document)
+        for match in self.engine.match(view, event.time_ns):
             self.counts["matches"] += 1
+            if match.documents[-1] is not view:
+                # A sequence that had only waited for something not to come: this exec is not in it.
+                self._late(match, event.time_ns)
+                continue
             # Rules saw the view with all names; the alert carries the document itself.
+            before = tuple(map(document_of, match.documents[:-1]))
             alert = self.outlet.alert(
-                (*match.documents[:-1], self._with_past(document, event)), match.rule, event.time_ns
+                (*before, self._with_past(document, event)), match.rule, event.time_ns
             )
             if alert is not None and resolution is not None and _more_may_come(resolution):
                 size = _ALERT_BYTES + _argv_bytes(event)

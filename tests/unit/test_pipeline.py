@@ -15,8 +15,10 @@ from sensor.containers.source import MemorySource
 from sensor.errors import DecodeError, ProbeError
 from sensor.event import Cgroup, ExecEvent, Namespaces, RecentExec
 from sensor.pipeline import Pipeline
+from sensor.rules import compile_query
 from sensor.rules.engine import RuleEngine
 from sensor.rules.load import load_rules
+from sensor.rules.rule import Rule
 
 
 class Feed:
@@ -87,6 +89,30 @@ def silent_resolver() -> Resolver:
 def alerts(subject: Pipeline) -> Outlet:
     assert isinstance(subject.outlet, Outlet)
     return subject.outlet
+
+
+def test_a_sequence_that_waited_in_vain_is_told_with_its_own_exec_and_not_the_next() -> None:
+    query = compile_query("""
+      sequence by process.entity_id with maxspan=1s
+        [process where process.args == "first"] ![process where process.args == "second"]""")
+    rule = Rule(
+        id="a", name="A", query_text="", path="a.yml", format="yaml", query=query
+    )  # fmt: skip
+    second = 1_000_000_000
+    events = [
+        search("first", time_ns=0, filename="/usr/bin/link"),
+        search("other", time_ns=2 * second),
+        search("first", time_ns=3 * second, filename="/usr/bin/link"),
+    ]
+    subject = pipeline(events, Resolver([]))
+    subject.engine = RuleEngine([rule])
+    for number in range(3):
+        subject.record(0, bytes([number]))
+    assert alerts(subject).needles() == ["first"]
+    subject.expire(10 * second)
+    assert alerts(subject).needles() == ["first", "first"]
+    # the document, not the view that rules see, which has all names
+    assert {alert["process"]["name"] for alert in alerts(subject).alerts} == {"grep"}
 
 
 def test_without_a_source_the_alert_leaves_at_once_with_its_id() -> None:
