@@ -73,10 +73,15 @@
 #define SENSOR_CGROUP_HOST 1	 /* no container; without it: user space was asked */
 #define SENSOR_CGROUP_V1   0x9e3779b97f4a7c15ULL
 
+/* Of the argv of an exec that failed so many bytes and arguments are told. */
+#define SENSOR_FAILED_ARGS_LEN 4096
+#define SENSOR_FAILED_ARGS     128
+
 enum sensor_kind {
 	SENSOR_KIND_INVALID = 0,
-	SENSOR_KIND_EXEC = 1, /* struct sensor_exec and its tail */
-	SENSOR_KIND_ARGS = 2, /* struct sensor_args: part of the argv of the EXEC that follows */
+	SENSOR_KIND_EXEC = 1,	/* struct sensor_exec and its tail */
+	SENSOR_KIND_ARGS = 2,	/* struct sensor_args: part of the argv of the EXEC that follows */
+	SENSOR_KIND_FAILED = 3, /* as EXEC: an exec that failed */
 };
 
 /* What is missing, cut or special. */
@@ -94,6 +99,8 @@ enum sensor_flag {
 	SENSOR_F_TTY = 1 << 10,	    /* tty_major and tty_minor are meant */
 	SENSOR_F_EXE_UNREADABLE = 1 << 11,
 	SENSOR_F_CGROUP_NEW = 1 << 12, /* passed unsearched: whether its cgroup is a container's? */
+	SENSOR_F_AT_FD =
+		1 << 14, /* the path as given starts at a descriptor, not where the process is */
 };
 
 /* Why a process is told with an event; several may hold at once. */
@@ -131,7 +138,13 @@ enum sensor_stat {
 	SENSOR_STAT_CALL_FAILED = 8, /* execs lost: a tail call failed */
 	SENSOR_STAT_NO_SCRATCH = 9,  /* execs lost: no scratch memory */
 	SENSOR_STAT_SHED = 10, /* execs lost that no rule could match: no room in their ring */
-	SENSOR_STAT_COUNT = 16,
+	/* Execs that failed; they count in none of the others. */
+	SENSOR_STAT_FAILED = 12,	  /* seen */
+	SENSOR_STAT_FAILED_SENT = 13,	  /* sent to user space */
+	SENSOR_STAT_FAILED_FILTERED = 14, /* no rule could match */
+	SENSOR_STAT_FAILED_LOST = 15,	  /* lost: no room in the ring, or a tail call failed */
+	SENSOR_STAT_FAILED_SHED = 16,	  /* lost that no rule could match: no room in the ring */
+	SENSOR_STAT_COUNT = 32,
 };
 
 struct sensor_span {
@@ -189,8 +202,10 @@ struct sensor_process {
 };
 
 /*
- * One successful exec. Paths are spans of components from the leaf to the root, each ended by a
- * NUL; args is argv as it lies in memory: each argument ended by a NUL.
+ * One exec. Paths are spans of components from the leaf to the root, each ended by a NUL; args is
+ * argv as it lies in memory: each argument ended by a NUL. One that failed (FAILED) tells what was
+ * asked for as filename and args; exe is what the process still runs, and previous, a struct
+ * sensor_image, what that was started as.
  */
 struct sensor_exec {
 	struct sensor_header header;
@@ -201,8 +216,11 @@ struct sensor_exec {
 	__u32 sid, pgid;
 	__u32 tty_major, tty_minor;
 	__u32 pid_ns, mnt_ns; /* inode numbers */
+	__u32 error;	      /* why it failed, an errno; 0 if it did not */
+	__u32 reserved;
 	struct sensor_span args;
-	struct sensor_span filename; /* as given to execve */
+	struct sensor_span filename; /* as given to execve; nothing, not even a NUL: not readable */
+	struct sensor_span previous;
 	struct sensor_span exe;
 	struct sensor_span cwd;
 	struct sensor_span processes; /* struct sensor_process, each with its path behind it */
@@ -246,6 +264,12 @@ struct sensor_recorder {
 #define SENSOR_FILTER_HOST_SHIFT 6
 #define SENSOR_FILTER_PLAN	 3
 #define SENSOR_FILTER_HOST_STATE 16 /* shift: where the search of the host's execs starts */
+/*
+ * Execs that failed have a word of their own, for other rules want them: it has the bank and the
+ * plans in the same places, and behind the host's start the start of all others.
+ */
+#define SENSOR_FILTER_STATE  32
+#define SENSOR_FILTER_STATES 0xffff
 
 /* Written by user space, read by the program. */
 struct sensor_config {
@@ -254,6 +278,7 @@ struct sensor_config {
 	__u32 knows_host;     /* sn_cgroups is kept, and it is of use */
 	__u32 sensor_tgid;    /* the sensor: what it starts itself is never taken for the host's */
 	__u32 pid_ns, mnt_ns; /* the host's inode numbers, 0 if unknown */
+	__u64 failed;	      /* the filter's word for execs that failed */
 };
 
 /* A bank of the filter: a deterministic automaton over classes of bytes. */

@@ -878,17 +878,11 @@ int emit_args(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* Everything about the process itself. cgroups come first: they must not be pushed out. */
-int emit_exec(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void tell_process(struct scratch *s)
 {
 	u64 task, signal, cred, root, inode;
-	u32 zero = 0;
-	struct sensor_exec *e;
-	struct scratch *s;
+	struct sensor_exec *e = &s->exec;
 
-	s = sn_scratch.lookup(&zero);
-	if (!s)
-		return 0;
-	e = &s->exec;
 	task = s->task;
 	signal = read_u64(task + OFF_TASK_SIGNAL);
 	cred = read_u64(task + OFF_TASK_CRED);
@@ -925,23 +919,31 @@ int emit_exec(struct bpf_raw_tracepoint_args *ctx)
 	e->header.flags |=
 		append_path(s, read_u64(task + OFF_TASK_FS) + OFF_FS_PWD, root, &e->cwd) &
 		SENSOR_F_PATH_TRUNCATED;
+}
+
+int emit_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct scratch *s;
+	u32 zero = 0;
+
+	s = sn_scratch.lookup(&zero);
+	if (!s)
+		return 0;
+	tell_process(s);
 	sn_calls.call((void *)ctx, CALL_EMIT_PROCESSES);
 	count(SENSOR_STAT_CALL_FAILED);
 	return 0;
 }
 
-/* The ancestors and the leaders of session and group, then the record goes out. */
-int emit_processes(struct bpf_raw_tracepoint_args *ctx)
+/* The ancestors and the leaders of session and group. The record is whole then: returns its size.
+ */
+static __always_inline u32 tell_processes(struct scratch *s, const u32 kind)
 {
 	u64 self, task, next, signal, cred, mm, file, session_leader, group_leader;
-	u32 zero = 0, used, tgid, role, size, i;
+	u32 used, tgid, role, size, i;
 	struct sensor_process *p;
 	struct sensor_proc *proc;
-	struct scratch *s;
 
-	s = sn_scratch.lookup(&zero);
-	if (!s)
-		return 0;
 	self = s->task;
 	signal = read_u64(self + OFF_TASK_SIGNAL);
 	session_leader = pid_leader(signal, PIDTYPE_SID);
@@ -1037,10 +1039,22 @@ int emit_processes(struct bpf_raw_tracepoint_args *ctx)
 		used = TAIL_LEN + TAIL_SLACK;
 	s->exec.processes.length = used - s->exec.processes.offset;
 	size = sizeof(s->exec) + used;
-	s->exec.header.kind = SENSOR_KIND_EXEC;
+	s->exec.header.kind = kind;
 	s->exec.header.version = SENSOR_ABI_VERSION;
 	s->exec.header.cpu = bpf_get_smp_processor_id();
 	s->exec.header.size = size;
+	return size;
+}
+
+int emit_processes(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 zero = 0, size;
+	struct scratch *s;
+
+	s = sn_scratch.lookup(&zero);
+	if (!s)
+		return 0;
+	size = tell_processes(s, SENSOR_KIND_EXEC);
 	if (s->could_match)
 		count(sn_events.ringbuf_output(&s->exec, size, 0) ? SENSOR_STAT_RING_FULL
 								  : SENSOR_STAT_SENT);

@@ -37,7 +37,7 @@ class Canary:
 
     def take(self, event: ExecEvent) -> bool:
         """Whether the event is the canary's: it goes no further."""
-        if event.args is None or self._token not in event.args:
+        if event.failure or event.args is None or self._token not in event.args:
             return False
         self.seen += 1
         self.seen_at = time.time()

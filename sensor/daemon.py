@@ -7,6 +7,7 @@ then they are dropped, then the threads start, for capabilities belong to thread
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sensor import memory
 from sensor.canary import Canary
-from sensor.config import Config
+from sensor.config import Config, Kernel
 from sensor.containers.discovery import SourcesConfig, find_sources
 from sensor.containers.resolver import Resolver
 from sensor.delivery import make_dispatcher, make_sinks
@@ -47,6 +48,12 @@ _log = logging.getLogger(__name__)
 
 _CANARY_TIMEOUT_S = 5.0
 _MODES = {"matching": Mode.MATCHING, "containers": Mode.CONTAINERS, "all": Mode.ALL}
+
+
+_AT_EVERY_CALL = (
+    "notice: this kernel attaches no program to a function's return: failed execs are looked for at the "
+    "end of every system call of this machine, each of which takes a little longer"
+)
 
 
 def _to_stderr(line: str) -> None:
@@ -117,6 +124,7 @@ def _start(
     probe = Probe.load(
         ring_bytes=config.kernel.ring_bytes,
         others_ring_bytes=4096 if config.kernel.capture == "matching" else config.kernel.ring_bytes,
+        failed_ring_bytes=_failed_ring_bytes(config.kernel),
         processes_max=config.kernel.processes_max,
         proc_root=config.kernel.proc_root,
     )
@@ -126,7 +134,9 @@ def _start(
             "warning: this kernel may preempt the program and skip it for another exec, which is then "
             f"counted as missed; what would prevent it was refused: {probe.loaded.may_miss}"
         )
-    rings = Rings(*probe.ring_fds)
+    if probe.loaded.at_every_call:
+        say(_AT_EVERY_CALL)
+    rings = Rings(*probe.ring_fds, apart=probe.failed_ring_fd)
     stack.callback(rings.close)
     rules = loading.result()
     _report(rules.loaded if isinstance(rules, RuleSet) else rules, say)
@@ -146,7 +156,7 @@ def _start(
             host_pid_ns=probe.loaded.host_pid_ns,
             host_mnt_ns=probe.loaded.host_mnt_ns,
         )
-        for _ in probe.ring_fds
+        for _ in range(rings.count)
     )
     resolver = Resolver(sources)
     resolver.start()
@@ -237,6 +247,11 @@ def _captured(capture: str, prefilter: Prefilter) -> str:
         return "every exec captured"
     beside = "every exec in containers captured, beside that " if capture == "containers" else ""
     return f"{beside}filter {prefilter}"
+
+
+def _failed_ring_bytes(kernel: Kernel) -> int:
+    """Room for execs that failed: less than for the others, which there are more of."""
+    return max(kernel.ring_bytes // 4, mmap.PAGESIZE) if kernel.failed_execs else 0
 
 
 def _report(loaded: LoadResult, say: Callable[[str], None]) -> None:

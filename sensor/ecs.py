@@ -9,6 +9,7 @@ left out, never empty. Strings may hold lone surrogates for bytes that are no UT
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import os
 import platform
@@ -20,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from sensor.event import ExecEvent, Process, RecentExec
+from sensor.event import ExecEvent, Failure, Process, RecentExec
 
 Document = dict[str, Any]
 
@@ -103,6 +104,12 @@ def event_document(event: ExecEvent, host: Host, place: Document, sequence: int)
         "filename": event.filename,
         "ancestor_entity_ids": [host.entity_id(ancestor) for ancestor in event.ancestors],
     }
+    if event.failure is not None:
+        block |= _previous(event.failure)
+        if event.args_truncated:
+            del ours["args_bytes"]  # nobody counted the rest
+        if not event.filename:
+            del ours["filename"]
     if event.args and not _is_utf8(event.args):
         ours["args_base64"] = [
             base64.b64encode(arg.encode("utf-8", "surrogateescape")).decode() for arg in event.args
@@ -122,14 +129,15 @@ def event_document(event: ExecEvent, host: Host, place: Document, sequence: int)
             ).hexdigest(),
             "kind": "event",
             "category": ["process"],
-            "type": ["start"],
+            "type": ["start" if event.failure is None else "info"],
             "action": "exec",
             # the module and dataset for which Elastic's container rules are written
             "module": "cloud_defend",
             "dataset": "cloud_defend.process",
-            "outcome": "success",
+            "outcome": "success" if event.failure is None else "failure",
             "sequence": sequence,
         },
+        **({} if event.failure is None else {"error": _error(event.failure.error)}),
         "host": host.fields(),
         "process": block,
         "user": _user(process.uid, in_container=in_container),
@@ -236,6 +244,21 @@ def _process(process: Process, host: Host, subject: Process) -> Document:
         block["group"] = {"id": str(process.gid)}
     block["same_as_process"] = process.pid == subject.pid
     return {key: value for key, value in block.items() if value is not None}
+
+
+def _previous(failure: Failure) -> Document:
+    """What the process is, in whose place another program was to come."""
+    previous: Document = {}
+    if failure.executable is not None:
+        previous["executable"] = failure.executable
+    if failure.args is not None:
+        previous["args"] = list(failure.args)
+        previous["args_count"] = len(failure.args)
+    return {"previous": previous} if previous else {}
+
+
+def _error(number: int) -> Document:
+    return {"code": errno.errorcode.get(number, str(number)), "message": os.strerror(number)}
 
 
 def _entry_leader(chain: tuple[Process, ...]) -> tuple[Process, str] | None:

@@ -77,12 +77,29 @@ class RecentExec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an exec failed, and what the process went on with: its program's path and its argv.
+
+    `error` is an errno. `args` are the head of the argv the process was started with; None where that
+    is not known.
+    """
+
+    error: int
+    executable: str | None
+    args: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecEvent:
-    """One successful exec.
+    """One exec.
 
     `time_ns` is CLOCK_REALTIME since the epoch. `names` are the names the process answers to: the
     basename it was invoked by, then the basename of the executable where that differs.
     `args` is None where argv could not be read. `ancestors` starts with the parent.
+
+    Of one that failed, `process` has the name, the path and the argv that were asked for. The path is
+    None where it is not absolute and where it starts is not known; `filename` is empty where it is not
+    known.
     """
 
     time_ns: int
@@ -104,3 +121,4 @@ class ExecEvent:
     ancestors: tuple[Process, ...]
     session_leader: Process | None = None
     group_leader: Process | None = None
+    failure: Failure | None = None

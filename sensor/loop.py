@@ -22,7 +22,7 @@ from sensor.ecs import Document
 from sensor.errors import ProbeError
 from sensor.heartbeat import Heartbeat, totals
 from sensor.kernel.probe import Probe
-from sensor.kernel.ring import BATCH_MAX, Rings
+from sensor.kernel.ring import Rings, by_time
 from sensor.outlet import AlertOutlet
 from sensor.pipeline import Pipeline
 from sensor.reload import Refused, Reloader, RuleSet
@@ -44,7 +44,7 @@ _ERRORS_TOLD, _ERROR_LENGTH = 20, 500
 class Summary:
     """What a run came to, all numbers since its start.
 
-    Of the matches, some were `hidden` by an exception, `collapsed` into the count of an earlier alert, or
+    `failed` are the execs that failed, None where they are not told. Of the matches, some were `hidden` by an exception, `collapsed` into the count of an earlier alert, or
     `held_back` by a rule's limit; the others are the `alerts`.
     """
 
@@ -55,11 +55,14 @@ class Summary:
     held_back: int
     alerts: int
     losses: dict[str, int]
+    failed: int | None = None
 
     def __str__(self) -> str:
+        failed = "" if self.failed is None else f"failed={self.failed} "
         lost = ", ".join(f"{name}={count}" for name, count in self.losses.items()) or "none"
         return (
-            f"sensor ended: execs={self.execs} filtered={self.filtered} hidden={self.hidden} "
+            f"sensor ended: execs={self.execs} filtered={self.filtered} {failed}"
+            f"hidden={self.hidden} "
             f"collapsed={self.collapsed} held_back={self.held_back} "
             f"alerts={self.alerts} losses: {lost}"
         )
@@ -87,7 +90,11 @@ class Loop:
         """One turn of the loop."""
         pipeline = self.pipeline
         batch = self.rings.poll(timeout_s)
-        self.watch.drained += len(batch) < BATCH_MAX
+        self.watch.drained += self.rings.drained
+        # A rule may want to know what a process failed in before it succeeded. What it failed in is
+        # there when its success is read, for the ring of failures is read last.
+        if self.probe.failed_ring_fd is not None:
+            batch = by_time(batch)
         for ring, record in batch:
             pipeline.record(ring, record)
         pipeline.turn()
@@ -230,6 +237,7 @@ class Loop:
             held_back=self.outlet.held_back.total(),
             alerts=self.outlet.alerts.total(),
             losses=self.watch.losses(),
+            failed=counts["failed"] if self.probe.failed_ring_fd is not None else None,
         )
 
 

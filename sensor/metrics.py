@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Of a sink's counters, those that count documents by what became of them.
 _RESULTS = ("delivered", "refused", "dropped")
+# What became of an exec that failed.
+_FAILED = ("sent", "filtered", "lost", "shed")
 _PLACES = ("container", "host", "unknown")
 # Of the look-ups' counters, those that go up and down.
 _LEVELS = {
@@ -57,6 +59,13 @@ class Collector:
             ("shed", "Execs no rule could match that found no room in their ring"),
         ):
             yield counter(name, text, {(): counts.get(name, 0)})
+        failed = {name: counts.get(f"failed_{name}", 0) for name in _FAILED}
+        yield counter("failed_execs", "Execs that failed, where they are told", failed, "result")
+        yield counter(
+            "failed_args_error",
+            "Execs that failed whose argv could not be read whole",
+            {(): counts.get("failed_args_error", 0)},
+        )
         places = {place: counts.get(f"identity_{place}", 0) for place in _PLACES}
         yield counter("judged", "Execs that rules judged, by where they ran", places, "place")
         losses = {name: counts.get(name, 0) for name in self._state.losses}

@@ -125,6 +125,8 @@ class Pipeline:
             self._learn_host_namespaces(event)
             return
         self.counts["events"] += 1
+        if event.failure is not None and event.args_read_error:
+            self.counts["failed_args_error"] += 1
         try:
             self._event(event)
         except OutputError:

@@ -7,30 +7,46 @@ It may let through more than it must, never less.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sensor.kernel.automaton import FilterTooLargeError, build
+from sensor.kernel.automaton import Automaton, FilterTooLargeError, build
 from sensor.kernel.filter import Filter
 from sensor.kernel.layout import Plan
+from sensor.rules import live
 from sensor.rules.literals import needs_of
 from sensor.rules.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefilter:
-    """`reason` says why the filter is off, for all execs or for the host's."""
+    """`reason` says why the filter is off, for all execs or for the host's.
+
+    `failed_literals` are those for execs that failed; None where they are not told.
+    """
 
     filter: Filter
     literals: int = 0
     host_literals: int = 0
+    failed_literals: int | None = None
     reason: str = ""
 
     def __str__(self) -> str:
         if self.filter.plan == Plan.PASS:
             host = ", but of the host's execs none is wanted"
-            return f"off: {self.reason}{host if self.filter.host_plan == Plan.DROP else ''}"
-        states = self.filter.automaton.states if self.filter.automaton is not None else 0
-        return f"on: {self.literals} literals, {states} states, host: {self._host()}"
+            said = f"off: {self.reason}{host if self.filter.host_plan == Plan.DROP else ''}"
+        else:
+            states = self.filter.automaton.states if self.filter.automaton is not None else 0
+            said = f"on: {self.literals} literals, {states} states, host: {self._host()}"
+        return said if self.failed_literals is None else f"{said}, failed execs: {self._failed()}"
+
+    def _failed(self) -> str:
+        match self.filter.failed_plan:
+            case Plan.DROP:
+                return "no rule wants one"
+            case Plan.PASS:
+                return "all pass"
+            case _:
+                return f"{self.failed_literals} literals"
 
     def _host(self) -> str:
         match self.filter.host_plan:
@@ -42,60 +58,97 @@ class Prefilter:
                 return f"{self.host_literals} literals"
 
 
-def build_prefilter(rules: Iterable[Rule], always: Iterable[bytes] = ()) -> Prefilter:
-    """`always` are literals that pass whatever the rules say, wherever it is not known to be the host."""
-    literals, host_literals = set(always), set[bytes]()
-    plan, host_plan = Plan.SEARCH, Plan.DROP
-    reason, paths = "", False
-    for rule in rules:
-        if rule.query is None:
-            continue
-        for needs in needs_of(rule.query):
-            paths = paths or needs.paths
+@dataclass(slots=True)
+class _Wanted:
+    """What rules want of some kind of execs, anywhere and on the host."""
+
+    plan: Plan
+    host_plan: Plan = Plan.DROP
+    literals: set[bytes] = field(default_factory=set)
+    host_literals: set[bytes] = field(default_factory=set)
+    paths: bool = False
+    reason: str = ""
+
+    def add(self, rule: Rule, facts: live.Facts) -> None:
+        for needs in needs_of(rule.query, facts=facts) if rule.query is not None else ():
+            self.paths = self.paths or needs.paths
             if needs.literals is None:
-                reason = reason or f"rule {rule.name!r} could match any exec"
-                plan = Plan.PASS
-                host_plan = host_plan if needs.container else Plan.PASS
+                self.reason = self.reason or f"rule {rule.name!r} could match any exec"
+                self.plan = Plan.PASS
+                self.host_plan = self.host_plan if needs.container else Plan.PASS
                 continue
-            literals |= needs.literals
+            self.literals |= needs.literals
+            if needs.literals and self.plan == Plan.DROP:
+                self.plan = Plan.SEARCH
             if not needs.container and needs.literals:
-                host_literals |= needs.literals
-                host_plan = Plan.SEARCH if host_plan == Plan.DROP else host_plan
-    if plan == Plan.SEARCH and not literals:
-        return Prefilter(filter=Filter(), reason="there are no rules")
-    try:
-        return _filter(plan, host_plan, literals, host_literals, reason, paths=paths)
-    except FilterTooLargeError as exc:
-        reason = f"the rules' literals do not fit: {exc}"
-        host_plan = Plan.DROP if host_plan == Plan.DROP else Plan.PASS
-        return Prefilter(filter=Filter(host_plan=host_plan), reason=reason)
+                self.host_literals |= needs.literals
+                self.host_plan = Plan.SEARCH if self.host_plan == Plan.DROP else self.host_plan
+
+    def give_up(self) -> None:
+        """What cannot be searched passes."""
+        if self.plan == Plan.SEARCH:
+            self.plan = Plan.PASS
+        if self.host_plan == Plan.SEARCH:
+            self.host_plan = Plan.PASS
+
+    def searched(self) -> set[bytes] | None:
+        return self.literals if self.plan == Plan.SEARCH else None
+
+    def searched_on_host(self) -> set[bytes] | None:
+        return self.host_literals if self.host_plan == Plan.SEARCH else None
 
 
-def _filter(
-    plan: Plan,
-    host_plan: Plan,
-    literals: set[bytes],
-    host_literals: set[bytes],
-    reason: str,
-    *,
-    paths: bool,
+def build_prefilter(
+    rules: Iterable[Rule], always: Iterable[bytes] = (), *, failed: bool = False
 ) -> Prefilter:
+    """`always` are literals that pass whatever the rules say, wherever it is not known to be the host.
+
+    With `failed` there is also something to filter execs that failed by, of which no rule may want any.
+    """
+    wanted = _Wanted(plan=Plan.SEARCH, literals=set(always))
+    of_failed = _Wanted(plan=Plan.DROP)
+    for rule in rules:
+        wanted.add(rule, live.FACTS)
+        if failed:
+            of_failed.add(rule, live.FAILED)
+    if wanted.plan == Plan.SEARCH and not wanted.literals:
+        wanted.plan = wanted.host_plan = Plan.PASS
+        wanted.reason = "there are no rules"
     automaton = None
-    if plan == Plan.SEARCH:
+    try:
+        automaton = _build(wanted, of_failed)
+    except FilterTooLargeError:
+        of_failed.give_up()
         try:
-            automaton = build(literals, host_literals if host_plan == Plan.SEARCH else None)
-        except FilterTooLargeError:
-            automaton = build(literals)  # then the host's execs are searched for all of them
-    elif host_plan == Plan.SEARCH:
-        automaton = build(host_literals)
+            automaton = _build(wanted, of_failed)
+        except FilterTooLargeError as exc:
+            wanted.give_up()
+            wanted.reason = f"the rules' literals do not fit: {exc}"
     return Prefilter(
         filter=Filter(
             automaton=automaton,
-            plan=plan,
-            host_plan=host_plan,
-            paths=paths and automaton is not None,
+            plan=wanted.plan,
+            host_plan=wanted.host_plan,
+            failed_plan=of_failed.plan if failed else Plan.PASS,
+            failed_host_plan=of_failed.host_plan if failed else Plan.PASS,
+            paths=wanted.paths and automaton is not None,
         ),
-        literals=len(literals),
-        host_literals=len(host_literals),
-        reason=reason,
+        literals=len(wanted.literals),
+        host_literals=len(wanted.host_literals),
+        failed_literals=len(of_failed.literals) if failed else None,
+        reason=wanted.reason,
     )
+
+
+def _build(wanted: _Wanted, of_failed: _Wanted) -> Automaton | None:
+    literals, host_literals = wanted.searched(), wanted.searched_on_host()
+    failed, failed_host = of_failed.searched(), of_failed.searched_on_host()
+    if literals is host_literals is failed is failed_host is None:
+        return None
+    try:
+        return build(literals, host_literals, failed=failed, failed_host=failed_host)
+    except FilterTooLargeError:
+        if literals is None or host_literals is None:
+            raise
+        # then the host's execs are searched for all of them
+        return build(literals, failed=failed, failed_host=failed_host)

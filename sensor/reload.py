@@ -20,6 +20,7 @@ from sensor.config.changes import Change, change
 from sensor.errors import ConfigurationError, RuleError, SensorError
 from sensor.prefilter import Prefilter, build_prefilter
 from sensor.rules.engine import RuleEngine
+from sensor.rules.live import waits_for_failures
 from sensor.rules.load import LoadResult, load_rules_in_child
 
 _log = logging.getLogger(__name__)
@@ -75,16 +76,29 @@ def load_rule_set(
         loaded = replace(loaded, errors=(*loaded.errors, *exceptions.errors))
         if config.strict:
             return loaded
+    failed = config.kernel.failed_execs
+    if not failed:
+        loaded = replace(loaded, notices=(*loaded.notices, *_waiting_for_failures(loaded)))
     rules = RuleSet(
         config=config,
         loaded=loaded,
         engine=RuleEngine(loaded.rules),
-        prefilter=build_prefilter(loaded.rules, [canary_literal]),
+        prefilter=build_prefilter(loaded.rules, [canary_literal], failed=failed),
         exceptions=exceptions,
     )
     # Compiling leaves some megabytes free inside the C library, which keeps them for later.
     ct.CDLL(None).malloc_trim(0)
     return rules
+
+
+def _waiting_for_failures(loaded: LoadResult) -> list[str]:
+    """What to say of rules that can only match where execs that failed are told."""
+    return [
+        f"{rule.path}: the rule {rule.name!r} waits for execs that failed; they are told with "
+        "kernel.failed_execs: true"
+        for rule in loaded.rules
+        if rule.query is not None and waits_for_failures(rule.query.ast)
+    ]
 
 
 def _keep_rules(loaded: LoadResult, last: LoadResult) -> LoadResult:

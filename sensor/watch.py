@@ -25,6 +25,7 @@ LOSSES = {
     "args_lost": "parts of argv lost, the ring was full",
     "call_failed": "execs lost, a tail call failed",
     "no_scratch": "execs lost, no scratch memory",
+    "failed_lost": "execs that failed lost, their ring was full",
     "missed": "runs of the program skipped by the kernel",
     "procs_full": "processes not kept in the table",
     "args_error": "argv not readable",

@@ -76,6 +76,10 @@ def alert_id(documents: tuple[dict[str, Any], ...], rule_id: str) -> str:
         for argument in texts(document, "process.args"):
             add(argument)
         add("")
+        if text(document, "event.outcome") == "failure":
+            # A search through PATH fails several times in a microsecond.
+            add(text(document, "sensor.filename"))
+            add(text(document, "error.code"))
     return digest.hexdigest()
 
 
@@ -85,7 +89,18 @@ def message(documents: tuple[dict[str, Any], ...], rule_name: str) -> str:
     commands = [command_of(document, _MESSAGE_ARGV) for document in documents[-3:]]
     if len(documents) > len(commands):
         commands.insert(0, "…")
-    return f"{visible(rule_name, _NAME)}: {' → '.join(commands)} {place_of(last)}{_as_user(last)}"
+    failed = f" failed ({code})" if (code := error_of(last)) else ""
+    return (
+        f"{visible(rule_name, _NAME)}: {' → '.join(commands)}{failed} "
+        f"{place_of(last)}{_as_user(last)}"
+    )
+
+
+def error_of(document: dict[str, Any]) -> str:
+    """Why the exec failed, as `ENOENT`; an empty text where it did not."""
+    if text(document, "event.outcome") != "failure":
+        return ""
+    return visible(text(document, "error.code") or "for an unknown reason", _NAME)
 
 
 def command_of(document: dict[str, Any], limit: int) -> str:
@@ -149,4 +164,5 @@ def _reference(document: dict[str, Any]) -> dict[str, Any]:
             "executable": process.get("executable"),
             "command_line": command_of(document, 1024),
         },
+        **({"error": {"code": code}} if (code := error_of(document)) else {}),
     }

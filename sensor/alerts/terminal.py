@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from sensor.alerts.alert import command_of, image_of
+from sensor.alerts.alert import command_of, error_of, image_of
 from sensor.alerts.escape import command_line, visible
 from sensor.alerts.fields import get, number, severity_word, text, texts
 
@@ -80,6 +80,8 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "message", visible(text(document, "message"), 4 * _VALUE)
         return
     yield "command", command_of(document, _VALUE)
+    if code := error_of(document):
+        yield "failed", f"{code}  {visible(text(document, 'error.message'), _VALUE)}".rstrip()
     yield "process", _process(document)
     if parent := _parent(document):
         yield "parent", parent
@@ -91,7 +93,8 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         yield from _recent(document)
     for step in (get(document, "sensor.sequence") or [])[:_SEQUENCE_SHOWN]:
-        yield "step", visible(text(step, "process.command_line"), _VALUE)
+        failed = f"  failed ({code})" if (code := text(step, "error.code")) else ""
+        yield "step", visible(text(step, "process.command_line") + failed, _VALUE)
     if truncated := _truncated(document):
         yield "note", truncated
     yield "alert", visible(text(document, "event.id"), _VALUE)

@@ -37,6 +37,9 @@ _RING_BYTES = 32 << 20  # every exec comes through: room for bursts
     help="Leave out what runs on the host; what is not known stays in.",
 )
 @click.option(
+    "--failed", is_flag=True, help="Write execs that failed, too, with event.outcome: failure."
+)
+@click.option(
     "--socket",
     "sockets",
     multiple=True,
@@ -44,7 +47,11 @@ _RING_BYTES = 32 << 20  # every exec comes through: room for bursts
     help="A container engine's socket; default: those that are found.",
 )
 def record(
-    target: BinaryIO, duration: float | None, containers_only: bool, sockets: tuple[str, ...]
+    target: BinaryIO,
+    duration: float | None,
+    containers_only: bool,
+    failed: bool,
+    sockets: tuple[str, ...],
 ) -> None:
     """Write every exec on this host as an ECS document.
 
@@ -69,7 +76,11 @@ def record(
 
     config = Config(
         builtin_rules=False,
-        kernel=Kernel(capture="containers" if containers_only else "all", ring_bytes=_RING_BYTES),
+        kernel=Kernel(
+            capture="containers" if containers_only else "all",
+            failed_execs=failed,
+            ring_bytes=_RING_BYTES,
+        ),
         containers=Containers(sockets=list(sockets) or None),
     )
     try:

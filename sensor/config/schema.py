@@ -20,6 +20,7 @@ class Kernel(Section, frozen=True):
     """The program: what it sends, and the memory it may have."""
 
     capture: Literal["matching", "containers", "all"] = "matching"
+    failed_execs: bool = False
     ring_bytes: Positive = 4 << 20
     processes_max: Positive = 16384
     proc_root: str = "/proc"

@@ -18,6 +18,7 @@ def examine(host: Host) -> list[Finding]:
         kernel.check_btf(host),
         *kernel.check_libbpf_and_bpf(host),
         kernel.check_preemption(host),
+        kernel.check_failed_execs(host),
         kernel.check_lockdown(host),
         kernel.check_cgroup(host),
         kernel.check_memlock(host),

@@ -132,6 +132,30 @@ def check_preemption(host: Host) -> Finding:
     return Finding(name="preemption", status=Status.OK, detail=detail)
 
 
+def check_failed_execs(host: Host) -> Finding:
+    """Where execs that failed could be seen, by loading a program that does nothing."""
+    from sensor.kernel import failed  # noqa: PLC0415 - loads libbpf, whose lack is a finding above
+    from sensor.kernel.btf import Btf  # noqa: PLC0415 - the same
+
+    name = "failed execs"
+    if host.euid != 0:
+        return Finding(name=name, status=Status.WARN, detail="not tried: that needs root")
+    try:
+        with Btf() as btf:
+            plan = failed.plan(btf, os.uname().machine)
+    except ProbeError as error:
+        return Finding(
+            name=name,
+            status=Status.WARN,
+            detail=f"{error}: kernel.failed_execs cannot be true here",
+        )
+    if plan.at_every_call:
+        detail = "with kernel.failed_execs every system call of this machine takes a little longer"
+    else:
+        detail = "with kernel.failed_execs they are seen at the return of execve and execveat"
+    return Finding(name=name, status=Status.OK, detail=detail)
+
+
 def check_lockdown(host: Host) -> Finding:
     """Only `confidentiality` keeps BPF from reading kernel memory, which argv and cgroups need."""
     try:

@@ -7,8 +7,8 @@ The program searches NUL, path as given, NUL, the file it resolved to, NUL, argv
 shares its class with lower case, and '/' shares NUL's, so that a NUL stands before a basename, too:
 that passes a little more than it must, and never less.
 
-The host's execs may need fewer literals than those of containers: they have an automaton of their
-own in the same tables, with another start.
+The host's execs may need fewer literals than those of containers, and execs that failed have rules of
+their own: they have automata of their own in the same tables, with other starts.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ class FilterTooLargeError(Exception):
 class Automaton:
     """`classes` has 256 bytes; `transitions` has `CLASSES` entries a state.
 
-    `host_start` is the state in which a search of the host's execs starts.
+    `host_start` is the state in which a search of the host's execs starts, `failed_start` and
+    `failed_host_start` those for execs that failed.
     """
 
     classes: bytes
     transitions: array[int]
     host_start: int = STATE_START
+    failed_start: int = STATE_START
+    failed_host_start: int = STATE_START
 
     @property
     def states(self) -> int:
         return len(self.transitions) // CLASSES
 
-    def search(self, text: bytes, *, host: bool = False) -> bool:
+    def search(self, text: bytes, *, host: bool = False, failed: bool = False) -> bool:
         """What the program does, in Python: whether any literal occurs in the text."""
-        state = self.host_start if host else STATE_START
+        if failed:
+            state = self.failed_host_start if host else self.failed_start
+        else:
+            state = self.host_start if host else STATE_START
         for byte in text:
             state = self.transitions[state * CLASSES + self.classes[byte]]
         return state == STATE_HIT
@@ -58,23 +64,37 @@ def search_text(filename: bytes, executable: bytes, argv: bytes, *, paths: bool 
     return text + b"\0".join([*components, b""]) + b"\0" * 8 if paths else text
 
 
-def build(literals: Iterable[bytes], host_literals: Iterable[bytes] | None = None) -> Automaton:
-    """Make one automaton, or two where the host's execs have literals of their own.
+def build(
+    literals: Iterable[bytes] | None,
+    host_literals: Iterable[bytes] | None = None,
+    *,
+    failed: Iterable[bytes] | None = None,
+    failed_host: Iterable[bytes] | None = None,
+) -> Automaton:
+    """Make one automaton, or more where some execs have literals of their own.
 
-    Raises `FilterTooLargeError`; an empty literal or none at all is a `ValueError`.
+    What is None is not searched for, or is searched for what stands first. Raises
+    `FilterTooLargeError`; an empty literal or none at all is a `ValueError`.
     """
-    folded = _folded(literals)
-    if host_literals is None:
-        return Automaton(bytes(classes := _classes(folded)), _transitions(folded, classes))
-    host_folded = _folded(host_literals)
-    classes = _classes(folded + host_folded)
-    transitions = _transitions(folded, classes)
-    host = _transitions(host_folded, classes)
-    start = len(transitions) // CLASSES
-    if start + len(host) // CLASSES > STATES_MAX:
-        raise FilterTooLargeError(f"more than {STATES_MAX} states")
-    transitions.extend(STATE_HIT if state == STATE_HIT else state + start for state in host)
-    return Automaton(bytes(classes), transitions, start)
+    wanted = [
+        None if some is None else _folded(some)
+        for some in (literals, host_literals, failed, failed_host)
+    ]
+    classes = _classes([literal for some in wanted if some is not None for literal in some])
+    transitions: array[int] = array("H")
+    starts: dict[tuple[bytes, ...], int] = {}
+    for some in wanted:
+        if some is None or tuple(some) in starts:
+            continue
+        own = _transitions(some, classes)
+        start = starts[tuple(some)] = len(transitions) // CLASSES
+        if start + len(own) // CLASSES > STATES_MAX:
+            raise FilterTooLargeError(f"more than {STATES_MAX} states")
+        transitions.extend(STATE_HIT if state == STATE_HIT else state + start for state in own)
+    if not starts:
+        raise ValueError("a filter needs literals")
+    of = [STATE_START if some is None else starts[tuple(some)] for some in wanted]
+    return Automaton(bytes(classes), transitions, *of[1:])
 
 
 def _folded(literals: Iterable[bytes]) -> list[bytes]:

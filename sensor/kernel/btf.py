@@ -15,7 +15,7 @@ from sensor.errors import ProbeError
 from sensor.kernel.libbpf import libbpf
 
 # Kinds of BTF types, as in the kernel's documentation of the format.
-_STRUCT, _UNION, _ENUM, _TYPEDEF = 4, 5, 6, 8
+_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNCTION = 4, 5, 6, 8, 12
 _MODIFIERS = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag: they name a type
 _HEADER = 12  # bytes of struct btf_type before its members
 _MEMBER = 12  # bytes of struct btf_member
@@ -75,6 +75,11 @@ class Btf:
         if found < 0:
             raise ProbeError(f"this kernel has no tracepoint {name}")
         return found
+
+    def function(self, name: str) -> int | None:
+        """The id of a function of the kernel's; None where it has none that a program may hook."""
+        found: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), _FUNCTION)
+        return None if found < 0 else found
 
     def size(self, struct: str) -> int | None:
         type_id: int = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _STRUCT)

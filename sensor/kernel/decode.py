@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sensor.errors import DecodeError
-from sensor.event import Cgroup, ExecEvent, Namespaces, Process
+from sensor.event import Cgroup, ExecEvent, Failure, Namespaces, Process
 from sensor.kernel import layout
 from sensor.kernel.layout import ABI_VERSION, Flag, Kind, Role, Span
 
@@ -68,7 +68,7 @@ class Decoder:
         if header.kind == Kind.ARGS:
             self._gather(header, record)
             return None
-        if header.kind == Kind.EXEC:
+        if header.kind in (Kind.EXEC, Kind.FAILED):
             return self._exec(header, record)
         raise DecodeError(f"unknown kind of record {header.kind}")
 
@@ -100,7 +100,12 @@ class Decoder:
 
         executable = _path(tail, raw.exe, flags)
         filename = text(_span(tail, raw.filename).rstrip(b"\0"))
+        directory = _path(tail, raw.cwd, flags & Flag.PATH_TRUNCATED)
         comm = text(raw.comm)
+        failure = None
+        if header.kind == Kind.FAILED:
+            failure = _failure(tail, raw, executable)
+            executable = _asked_for(filename, None if flags & Flag.AT_FD else directory)
         name, names = _names(filename, executable, comm)
         tty = (raw.tty_major, raw.tty_minor) if flags & Flag.TTY else None
         ancestors, session_leader, group_leader = _processes(tail, raw.processes, self._with_path)
@@ -121,7 +126,7 @@ class Decoder:
                 cgroup_id=raw.cgroups[0].id,
                 pid_ns=raw.pid_ns or None,
                 mnt_ns=raw.mnt_ns or None,
-                working_directory=_path(tail, raw.cwd, flags & Flag.PATH_TRUNCATED),
+                working_directory=directory,
             ),
             names=names,
             filename=filename,
@@ -133,14 +138,18 @@ class Decoder:
             args_read_error=read_error,
             real_uid=raw.ruid,
             real_gid=raw.rgid,
-            executable_deleted=bool(flags & Flag.EXE_UNLINKED) and not flags & Flag.EXE_PSEUDO,
-            executable_memfd=bool(flags & Flag.EXE_PSEUDO)
+            executable_deleted=failure is None
+            and bool(flags & Flag.EXE_UNLINKED)
+            and not flags & Flag.EXE_PSEUDO,
+            executable_memfd=failure is None
+            and bool(flags & Flag.EXE_PSEUDO)
             and basename(executable or "").startswith("memfd:"),
             cgroups=_cgroups(tail, raw, truncated=bool(flags & Flag.CGROUP_TRUNCATED)),
             namespaces=self._namespaces(raw),
             ancestors=ancestors,
             session_leader=session_leader,
             group_leader=group_leader,
+            failure=failure,
         )
 
     def _argv(self, header: layout.Header, raw: layout.Exec, tail: bytes) -> tuple[bytes, bool]:
@@ -232,6 +241,27 @@ def split_argv(argv: bytes) -> tuple[str, ...]:
     if not parts[-1]:
         parts.pop()
     return tuple(text(part) for part in parts)
+
+
+def _failure(tail: bytes, raw: layout.Exec, executable: str | None) -> Failure:
+    """Why it failed, and what the process still is."""
+    args = None
+    kept = _span(tail, raw.previous)
+    if len(kept) >= ct.sizeof(layout.Image):
+        image = layout.Image.from_buffer_copy(kept)
+        head = bytes(image.text)[image.filename_len : min(image.text_len, layout.IMAGE_LEN)]
+        # an argv that could not be read is not known, which is not the same as empty
+        args = split_argv(head) if head or not image.args_total else None
+    return Failure(error=raw.error, executable=executable, args=args)
+
+
+def _asked_for(filename: str, directory: str | None) -> str | None:
+    """The path that was to be executed, as far as it is told; links are not followed."""
+    if filename.startswith("/"):
+        return filename
+    if not filename or directory is None or directory.startswith("..."):
+        return None
+    return f"{directory.rstrip('/')}/{filename.removeprefix('./')}"
 
 
 def _names(filename: str, executable: str | None, comm: str) -> tuple[str, tuple[str, ...]]:

@@ -32,6 +32,9 @@ FILTER_PATHS = 2
 FILTER_PLAN_SHIFT = 4
 FILTER_HOST_SHIFT = 6
 FILTER_HOST_STATE = 16
+FILTER_STATE = 32
+FAILED_ARGS_LEN = 4096
+FAILED_ARGS = 128
 NAMES_MAX = 8192
 BANKS = 2
 CLASSES = 64
@@ -43,6 +46,7 @@ STATE_HIT = 1
 class Kind(IntEnum):
     EXEC = 1
     ARGS = 2
+    FAILED = 3
 
 
 class Flag(IntFlag):
@@ -59,6 +63,7 @@ class Flag(IntFlag):
     TTY = 1 << 10
     EXE_UNREADABLE = 1 << 11
     CGROUP_NEW = 1 << 12
+    AT_FD = 1 << 14
 
 
 class Role(IntFlag):
@@ -95,9 +100,14 @@ class Stat(IntEnum):
     CALL_FAILED = 8
     NO_SCRATCH = 9
     SHED = 10
+    FAILED = 12
+    FAILED_SENT = 13
+    FAILED_FILTERED = 14
+    FAILED_LOST = 15
+    FAILED_SHED = 16
 
 
-STAT_COUNT = 16
+STAT_COUNT = 32
 
 
 class Span(ct.Structure):
@@ -180,8 +190,11 @@ class Exec(ct.Structure):
         ("tty_minor", ct.c_uint32),
         ("pid_ns", ct.c_uint32),
         ("mnt_ns", ct.c_uint32),
+        ("error", ct.c_uint32),
+        ("reserved", ct.c_uint32),
         ("args", Span),
         ("filename", Span),
+        ("previous", Span),
         ("exe", Span),
         ("cwd", Span),
         ("processes", Span),
@@ -224,6 +237,7 @@ class Config(ct.Structure):
         ("sensor_tgid", ct.c_uint32),
         ("pid_ns", ct.c_uint32),
         ("mnt_ns", ct.c_uint32),
+        ("failed", ct.c_uint64),
     )
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sensor.errors import ProbeError
+from sensor.kernel import failed
 from sensor.kernel.btf import Btf
 from sensor.kernel.handover import Sensor
 from sensor.kernel.offsets import compiler_flags
-from sensor.kernel.program import attach
+from sensor.kernel.program import Hook, attach
 from sensor.kernel.program import load as load_program
 from sensor.kernel.seed import seed
 from sensor.kernel.trace_events import are_needed, open_events
@@ -94,6 +95,7 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         offsets = compiler_flags(btf, by_perf=bool(events))
         if not events:
             types |= {name: btf.tracepoint(point) for name, point in _TRACEPOINTS.items()}
+        of_failed = failed.plan(btf, os.uname().machine) if request["failed_pages"] else None
     # A program that is called has the type of its caller.
     types |= dict.fromkeys(_TAIL_CALLS, types["on_exec"])
     flags = [
@@ -103,27 +105,30 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         f"-DRING_PAGES={request['ring_pages']}",
         f"-DOTHERS_PAGES={request['others_pages']}",
         f"-DPROCS_MAX={request['processes_max']}",
+        *((f"-DFAILED_PAGES={request['failed_pages']}", *of_failed.flags) if of_failed else ()),
         "-Wno-everything",  # about BCC's own prelude; `make lint` checks our code
     ]
-    if not (directory / "sensor.bpf.c").is_file():
-        raise ProbeError(f"the program's source is missing: {directory / 'sensor.bpf.c'}")
+    source = _source(directory, with_failed=of_failed is not None)
     sensor.begin("compiling the program")
     try:
-        program = bcc.BPF(src_file=str(directory / "sensor.bpf.c").encode(), cflags=flags)
+        program = bcc.BPF(text=source, cflags=flags)
     except Exception as exc:  # BCC raises bare Exception; what it printed follows on stderr
         raise ProbeError(f"BCC could not compile the program: {exc}") from exc
+    hook = Hook.EVENT if events else Hook.TRACEPOINT
+    wanted = {name: (hook, type_id) for name, type_id in types.items()}
+    if of_failed:
+        wanted |= {name: (of_failed.hook, type_id) for name, type_id in of_failed.programs.items()}
     programs = {}
-    for name, type_id in types.items():
+    for name, (hook, type_id) in wanted.items():
         sensor.begin(f"loading {name} into the kernel")
         programs[name] = load_program(
             name,
             bcc.lib.bpf_function_start(program.module, name.encode()),
             bcc.lib.bpf_function_size(program.module, name.encode()),
+            hook,
             type_id,
         )
-    calls = program["sn_calls"]
-    for name, index in _TAIL_CALLS.items():
-        calls[ct.c_int(index)] = ct.c_int(programs[name])
+    _fill(program["sn_calls"], _TAIL_CALLS, programs)
     links = {
         _TRACEPOINTS[name]: (
             attach_event(name, programs[name], events[name])
@@ -132,9 +137,15 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         )
         for name in _TRACEPOINTS
     }
+    maps: tuple[str, ...] = _MAPS
+    if of_failed:
+        maps = (*_MAPS, failed.RING, *(chain.table for chain in failed.CHAINS))
+        for chain in failed.CHAINS:
+            _fill(program[chain.table], chain.called, programs)
+        links |= {point: attach(name, programs[name]) for point, name in of_failed.first.items()}
     attached = time.monotonic()
 
-    descriptors = {name: program[name].map_fd for name in _MAPS}
+    descriptors = {name: program[name].map_fd for name in maps}
     sensor.begin("reading the processes that run")
     seeded = seed(descriptors["sn_procs"], request["processes_max"], Path(request["proc_root"]))
     descriptors |= {f"prog:{name}": fd for name, fd in programs.items()}
@@ -144,6 +155,7 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         "seeded": seeded,
         "may_miss": refused,
         "seconds": {"load": attached - started, "seed": time.monotonic() - attached},
+        "at_every_call": of_failed is not None and of_failed.at_every_call,
         "host_mnt_ns": _namespace(request["proc_root"], "mnt"),
         "host_pid_ns": _namespace(request["proc_root"], "pid"),
     }
@@ -163,6 +175,20 @@ def _events(by_perf: bool | None) -> tuple[dict[str, int], str | None]:
         return open_events(_EVENTS), None
     except ProbeError as exc:
         return {}, str(exc)
+
+
+def _source(directory: Path, *, with_failed: bool) -> str:
+    """The programs' source. BCC takes one text: map methods work in no file that it includes."""
+    names = ["sensor.bpf.c", *([failed.SOURCE] if with_failed else [])]
+    try:
+        return "\n".join((directory / name).read_text() for name in names)
+    except OSError as exc:
+        raise ProbeError(f"the program's source is missing: {exc.filename}") from exc
+
+
+def _fill(table: Any, called: dict[str, int], programs: dict[str, int]) -> None:
+    for name, index in called.items():
+        table[ct.c_int(index)] = ct.c_int(programs[name])
 
 
 def _namespace(proc_root: str, kind: str) -> int | None:

@@ -29,6 +29,7 @@ _OFFSETS: dict[str, tuple[tuple[str, ...], ...]] = {
     "OFF_TASK_START_TIME": (("task_struct", "start_boottime"), ("task_struct", "real_start_time")),
     "OFF_MM_ARG_START": (("mm_struct", "arg_start"),),
     "OFF_MM_ARG_END": (("mm_struct", "arg_end"),),
+    "OFF_MM_ENV_END": (("mm_struct", "env_end"),),
     "OFF_MM_EXE_FILE": (("mm_struct", "exe_file"),),
     "OFF_BPRM_FILENAME": (("linux_binprm", "filename"),),
     "OFF_FILE_F_PATH": (("file", "f_path"), ("file", "__f_path")),

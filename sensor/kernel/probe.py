@@ -21,6 +21,7 @@ from pathlib import Path
 from sensor.errors import ProbeError
 from sensor.event import Cgroup
 from sensor.kernel import handover
+from sensor.kernel.failed import CHAINS, RING
 from sensor.kernel.filter import Filter
 from sensor.kernel.layout import (
     CGROUP_HOST,
@@ -44,6 +45,7 @@ class Loaded:
     """What the loader told beside the descriptors. Namespaces are inode numbers, None if unknown.
 
     `may_miss` says why the program can be preempted here, which loses execs; None: it cannot.
+    `at_every_call`: execs that failed are looked for at the end of every system call of the machine.
     """
 
     host_pid_ns: int | None
@@ -51,6 +53,7 @@ class Loaded:
     seeded: int
     load_seconds: float
     may_miss: str | None = None
+    at_every_call: bool = False
 
 
 def possible_cpus(sys_root: Path = Path("/sys")) -> int:
@@ -85,6 +88,7 @@ class Probe:
         *,
         ring_bytes: int = 4 << 20,
         others_ring_bytes: int = 4096,
+        failed_ring_bytes: int = 0,
         processes_max: int = 16384,
         proc_root: str = "/proc",
         silence_s: float = handover.SILENCE_S,
@@ -92,14 +96,16 @@ class Probe:
     ) -> Probe:
         """Compiles, loads and attaches in a child, which may do nothing for `silence_s` seconds.
 
-        `by_perf` attaches to trace events instead of raw tracepoints; None: where a kernel may preempt
-        the latter. Raises `ProbeError` with the loader's last words.
+        With a ring for them, execs that failed are told, too. `by_perf` attaches to trace events instead
+        of raw tracepoints; None: where a kernel may preempt the latter. Raises `ProbeError` with the
+        loader's last words.
         """
         cpus = possible_cpus()
         request = {
             "cpus": cpus,
             "ring_pages": ring_bytes // mmap.PAGESIZE,
             "others_pages": max(1, others_ring_bytes // mmap.PAGESIZE),
+            "failed_pages": failed_ring_bytes // mmap.PAGESIZE,
             "processes_max": 1 << (max(processes_max, _PROCESSES_MIN) - 1).bit_length(),
             "proc_root": proc_root,
             "by_perf": by_perf,
@@ -129,6 +135,7 @@ class Probe:
             seeded=reply["seeded"],
             load_seconds=reply["seconds"]["load"],
             may_miss=reply["may_miss"],
+            at_every_call=reply["at_every_call"],
         )
         return cls(dict(zip(reply["descriptors"], fds, strict=True)), loaded, cpus)
 
@@ -136,6 +143,11 @@ class Probe:
     def ring_fds(self) -> tuple[int, int]:
         """The ring of execs that a rule could match, and that of the others."""
         return self._descriptors["sn_events"], self._descriptors["sn_others"]
+
+    @property
+    def failed_ring_fd(self) -> int | None:
+        """The ring of execs that failed; None where they are not told."""
+        return self._descriptors.get(RING)
 
     def set_mode(self, mode: Mode) -> None:
         self._config.mode = mode
@@ -157,6 +169,7 @@ class Probe:
                 table = at + Bank.next.offset
                 bank[table : table + len(raw)] = raw
         self._spares_the_host = wanted.spares_the_host
+        self._config.failed = wanted.failed_word(number)
         self._config.filter = wanted.word(number)
         self._use_what_is_known()
 
@@ -191,15 +204,16 @@ class Probe:
         rows = self._stats.tolist()
         totals = {stat.name.lower(): sum(rows[stat::STAT_COUNT]) for stat in Stat}
         totals["missed"] = self.missed()
+        totals["failed_lost"] += sum(self._refusals(chain.first) for chain in CHAINS)
         return totals
 
     def missed(self) -> int:
         """Runs the kernel skipped because a program was already running on that CPU."""
-        missed = 0
-        for name, fd in self._descriptors.items():
-            if name.startswith("prog:on_"):
-                missed += _fdinfo(fd, "recursion_misses") or 0
-        return missed
+        return sum(self._refusals(name) for name in ("on_exec", "on_fork", "on_exit"))
+
+    def _refusals(self, program: str) -> int:
+        fd = self._descriptors.get(f"prog:{program}")
+        return 0 if fd is None else _fdinfo(fd, "recursion_misses") or 0
 
     def detached(self) -> list[str]:
         """The programs whose attachment is gone: its descriptor is closed, or another's by now.

@@ -1,4 +1,4 @@
-"""One program into the kernel: its instructions loaded for a tracepoint, and attached to it.
+"""One program into the kernel: its instructions loaded for a hook, and attached to it.
 
 In: instructions as BCC compiled them. Out: file descriptors. BCC itself loads raw tracepoints of the
 older kind only, to which the kernel's structures are numbers: each member read is a call. With the
@@ -9,31 +9,41 @@ from __future__ import annotations
 
 import ctypes as ct
 import os
+from enum import IntEnum
 
 from sensor.errors import ProbeError
 from sensor.kernel.libbpf import ProgramOptions, libbpf
 
 _BPF_PROG_TYPE_TRACEPOINT = 5
 _BPF_PROG_TYPE_TRACING = 26
-_BPF_TRACE_RAW_TP = 23
+
+
+class Hook(IntEnum):
+    """What a program is attached to: a trace event by perf, a tracepoint, or the return of a function."""
+
+    EVENT = 0
+    TRACEPOINT = 23  # BPF_TRACE_RAW_TP
+    RETURN = 25  # BPF_TRACE_FEXIT
+
+
 _INSTRUCTION = 8  # bytes
 _LICENSE = b"Dual BSD/GPL"  # as in bpf/sensor.bpf.c
 _LOG_BYTES = 16 << 20
 _LOG_LINES = 12
 
 
-def load(name: str, start: int, size: int, tracepoint_type: int | None) -> int:
+def load(name: str, start: int, size: int, hook: Hook, hook_type: int | None) -> int:
     """Load the `size` bytes of instructions at address `start` and return the program's descriptor.
 
-    `tracepoint_type` is the BTF id of the tracepoint's type; None is a program for a trace event, to be
-    attached by perf. Raises `ProbeError` with the verifier's last words.
+    `hook_type` is the BTF id of the tracepoint's type, or of the function; None for a trace event.
+    Raises `ProbeError` with the verifier's last words.
     """
     options = ProgramOptions(sz=ct.sizeof(ProgramOptions))
-    if tracepoint_type is not None:
-        options.expected_attach_type = _BPF_TRACE_RAW_TP
-        options.attach_btf_id = tracepoint_type
+    if hook_type is not None:
+        options.expected_attach_type = hook
+        options.attach_btf_id = hook_type
     arguments = (
-        _BPF_PROG_TYPE_TRACEPOINT if tracepoint_type is None else _BPF_PROG_TYPE_TRACING,
+        _BPF_PROG_TYPE_TRACEPOINT if hook is Hook.EVENT else _BPF_PROG_TYPE_TRACING,
         name.encode(),
         _LICENSE,
         start,
@@ -57,7 +67,7 @@ def load(name: str, start: int, size: int, tracepoint_type: int | None) -> int:
 
 
 def attach(name: str, fd: int) -> int:
-    """Attach a loaded program to its tracepoint; the attachment lasts as long as the descriptor."""
+    """Attach a loaded program to its hook; the attachment lasts as long as the descriptor."""
     link: int = libbpf().bpf_raw_tracepoint_open(None, fd)
     if link < 0:
         raise ProbeError(f"the program {name} cannot be attached: {os.strerror(-link)}")

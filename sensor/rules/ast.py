@@ -174,6 +174,17 @@ def is_null(node: Expression) -> bool:
     return isinstance(node, Literal) and node.value is None
 
 
+def filters_of(tree: Query) -> Iterator[EventFilter]:
+    """Give the event filter, or all those of a sequence."""
+    if isinstance(tree.body, EventFilter):
+        yield tree.body
+        return
+    for term in tree.body.terms:
+        yield term.filter
+    if tree.body.until:
+        yield tree.body.until.filter
+
+
 def fields_of(node: Node) -> Iterator[Field]:
     """Give every field below a node, from left to right, as often as it stands there."""
     if isinstance(node, Field):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sensor.rules import ast, checks
+from sensor.rules import ast, checks, live
 from sensor.rules.errors import Refused
 from sensor.rules.writer import Writer, event_condition
 
@@ -27,10 +27,12 @@ class Query:
     `fields` are the names it reads, `categories` the event categories it takes (`any` for all).
     `warnings` are for the rule's author. `inactive_reason` says why it can never fire on live events;
     with `replay_only` it still may on recorded ones. `pipes` are head and tail, for replay.
+    `asks_of_failures`: execs that failed matter to it, too; to all others the engine does not show them.
     """
 
     __slots__ = (
         "_plan",
+        "asks_of_failures",
         "ast",
         "categories",
         "fields",
@@ -51,12 +53,16 @@ class Query:
         self.inactive_reason = findings.inactive_reason
         self.replay_only = findings.replay_only
         self.is_sequence = isinstance(tree.body, ast.Sequence)
+        self.asks_of_failures = any(
+            live.asks_of_failures(event.condition) for event in ast.filters_of(tree)
+        )
         # `matches(document) -> bool`, for single events; a sequence needs a state and raises TypeError.
         self.matches: Condition
         if isinstance(tree.body, ast.Sequence):
             from sensor.rules.sequence import Plan  # noqa: PLC0415 (few rules are sequences)
 
-            self._plan: Plan | None = Plan(tree.body, compile_filter)
+            step = _compile_step if self.asks_of_failures else compile_filter
+            self._plan: Plan | None = Plan(tree.body, step)
             self.matches = _no_single_match
         else:
             self._plan = None
@@ -72,6 +78,14 @@ class Query:
         if self._plan is None:
             raise TypeError("not a sequence: ask matches()")
         return SequenceState(self._plan, max_keys=max_keys, max_open=max_open)
+
+
+def _compile_step(event: ast.EventFilter) -> Condition:
+    """Compile an event of a sequence in which only some are about execs that failed."""
+    condition = compile_filter(event)
+    if live.asks_of_failures(event.condition):
+        return condition
+    return lambda document: not live.is_failed_exec(document) and condition(document)
 
 
 def _no_single_match(_document: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sensor.rules import ast
+from sensor.rules import ast, live
 from sensor.rules.index import RuleIndex
 
 if TYPE_CHECKING:
@@ -72,13 +72,15 @@ class RuleEngine:
         """Return the matches that this document completes. `time_ns` is its time since the epoch.
 
         The document is what rules see: its `process.name` may be a list of the names the process
-        answers to. Never raises.
+        answers to. An exec that failed is for the rules that ask of failures, and no other. Never
+        raises.
         """
         matches = self.expire(time_ns) if self._waiting else []
         slots = self._slots
+        failed = live.is_failed_exec(document)
         for position in self._index.candidates(document):
             slot = slots[position]
-            if slot.set_aside:
+            if slot.set_aside or (failed and not slot.query.asks_of_failures):
                 continue
             slot.evaluated += 1
             try:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from sensor.rules import ast
 from sensor.rules.fields import texts
-from sensor.rules.literals import filters_of
 from sensor.rules.writer import Writer, event_condition
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def _write(queries: Sequence[Query]) -> Callable[[dict[str, Any]], int]:
     """Write the function from a document to the candidates, an integer with one bit a query."""
     wanted = []
     for query in queries:
-        conditions = [event_condition(event) for event in filters_of(query.ast)]
+        conditions = [event_condition(event) for event in ast.filters_of(query.ast)]
         wanted.append(ast.Or(operands=tuple(conditions)) if len(conditions) > 1 else conditions[0])
     writer = _TableWriter(wanted)
     lines = ["found = 0"]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from sensor.rules import ast, live, lucene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable
 
     from sensor.rules.compile import Query
 
@@ -48,22 +48,24 @@ class Needs:
     container: bool
 
 
-def needs_of(query: Query, *, min_length: int = 2) -> tuple[Needs, ...]:
+def needs_of(
+    query: Query, *, min_length: int = 2, facts: live.Facts = live.FACTS
+) -> tuple[Needs, ...]:
     """Say for each event of the query that may occur what an exec needs to matter to it.
 
-    Each literal has `min_length` bytes or more, NULs included. For a sequence an exec matters that any
+    `facts` are those of the execs that are asked about: all that succeed, or that fail. Each literal has `min_length` bytes or more, NULs included. For a sequence an exec matters that any
     of its events, missing ones and `until` may match.
     """
     if query.inactive_reason and not query.replay_only:
         return ()
     joined = _joined_by_container(query)
     found = []
-    for event in filters_of(query.ast):
-        if live.impossible(event):
+    for event in ast.filters_of(query.ast):
+        if not live.is_possible(event, facts):
             continue
         literals = necessary(
             event.condition,
-            lambda node: _leaf(node, min_length),
+            lambda node: _leaf(node, min_length, facts),
             lambda some: (
                 -min((len(text) for text, _ in some), default=0),
                 any(in_path for _, in_path in some),
@@ -74,21 +76,10 @@ def needs_of(query: Query, *, min_length: int = 2) -> tuple[Needs, ...]:
             Needs(
                 None if literals is None else frozenset(text for text, _ in literals),
                 any(in_path for _, in_path in literals or ()),
-                joined or _needs_container(event.condition, live_only=True),
+                joined or _needs_container(event.condition, facts),
             )
         )
     return tuple(found)
-
-
-def filters_of(tree: ast.Query) -> Iterator[ast.EventFilter]:
-    """Give the event filter, or all those of a sequence."""
-    if isinstance(tree.body, ast.EventFilter):
-        yield tree.body
-        return
-    for term in tree.body.terms:
-        yield term.filter
-    if tree.body.until:
-        yield tree.body.until.filter
 
 
 def necessary(
@@ -117,13 +108,15 @@ def necessary(
             return leaf(node)
 
 
-def _leaf(node: ast.Expression, min_length: int) -> frozenset[Literal] | None:
-    if live.decide(node) is False:
+def _leaf(node: ast.Expression, min_length: int, facts: live.Facts) -> frozenset[Literal] | None:
+    if live.decide(node, facts) is False:
         return frozenset()
     found = _strings(node)
     if found is None:
         return None
     field, strings = found
+    if field == _PATH and facts is live.FAILED:
+        return None  # the path that was asked for is in the text as it was given, or in part
     literals = set()
     for string in strings:
         match field:
@@ -234,7 +227,8 @@ def requires_container(query: Query, *, live_only: bool = True) -> bool:
     With `live_only` that is said of live events, without it of any document.
     """
     return _joined_by_container(query) or all(
-        _needs_container(event.condition, live_only=live_only) for event in filters_of(query.ast)
+        _needs_container(event.condition, live.FACTS if live_only else None)
+        for event in ast.filters_of(query.ast)
     )
 
 
@@ -254,19 +248,19 @@ def _is_of_container(node: ast.Expression) -> bool:
     )
 
 
-def _needs_container(node: ast.Expression, *, live_only: bool) -> bool:
-    if live_only and live.decide(node) is False:
+def _needs_container(node: ast.Expression, facts: live.Facts | None) -> bool:
+    if facts is not None and live.decide(node, facts) is False:
         return True
     match node:
         case ast.And(operands=operands):
-            return any(_needs_container(operand, live_only=live_only) for operand in operands)
+            return any(_needs_container(operand, facts) for operand in operands)
         case ast.Or(operands=operands):
-            return all(_needs_container(operand, live_only=live_only) for operand in operands)
+            return all(_needs_container(operand, facts) for operand in operands)
         case ast.Not(operand=ast.Compare(operator="==", left=left, right=right)):
             differs = ast.Compare(operator="!=", left=left, right=right)
-            return _needs_container(differs, live_only=live_only)
+            return _needs_container(differs, facts)
         case ast.Not(operand=ast.Not(operand=inner)):
-            return _needs_container(inner, live_only=live_only)
+            return _needs_container(inner, facts)
         case ast.Compare(operator="!=", left=left, right=right):
             return (_is_of_container(left) and ast.is_null(right)) or (
                 _is_of_container(right) and ast.is_null(left)

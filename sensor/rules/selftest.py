@@ -98,6 +98,7 @@ def exec_document(args: Sequence[str]) -> dict[str, Any]:
             "category": ["process"],
             "type": ["start"],
             "action": "exec",
+            "outcome": "success",
             "module": "cloud_defend",
             "dataset": "cloud_defend.process",
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from events import exec_event, process
 
 from sensor.canary import Canary
+from sensor.event import Failure
 
 
 def test_two_canaries_do_not_take_each_other() -> None:
@@ -15,6 +16,13 @@ def test_two_canaries_do_not_take_each_other() -> None:
 
 def test_an_unreadable_argv_is_nobodys() -> None:
     assert Canary().take(exec_event(args=None)) is False
+
+
+def test_a_failed_exec_proves_nothing() -> None:
+    canary = Canary()
+    subject = process(args=("true", canary.literal.strip(b"\0").decode()))
+    failure = Failure(error=2, executable=None, args=None)
+    assert canary.take(exec_event(subject, failure=failure)) is False
 
 
 def test_it_waits_until_its_exec_comes_through() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import errno
 from typing import Any
 
 import pytest
 from events import HOST, exec_event, process
 
 from sensor.ecs import ancestry, event_document, matching_view, timestamp
-from sensor.event import Namespaces
+from sensor.event import Failure, Namespaces
 
 CONTAINER: dict[str, Any] = {"container": {"id": "abc"}}
 
@@ -38,6 +39,33 @@ def test_what_is_not_known_is_left_out() -> None:
     made = document(subject, args=None, args_read_error=True)
     assert not {"args", "args_count", "command_line", "executable", "parent"} & set(made["process"])
     assert made["sensor"]["args_read_error"] is True
+
+
+def test_an_exec_that_failed_starts_no_process_and_says_why() -> None:
+    failure = Failure(error=errno.EACCES, executable="/usr/bin/dash", args=("sh", "-c", "x"))
+    found = event_document(exec_event(failure=failure), HOST, {}, 1)
+    assert (found["event"]["type"], found["event"]["outcome"]) == (["info"], "failure")
+    assert found["event"]["action"] == "exec"
+    assert found["error"] == {"code": "EACCES", "message": "Permission denied"}
+    assert found["process"]["previous"] == {
+        "executable": "/usr/bin/dash",
+        "args": ["sh", "-c", "x"],
+        "args_count": 3,
+    }
+    assert found["process"]["executable"] == "/usr/bin/grep"
+    succeeded = event_document(exec_event(), HOST, {}, 1)
+    assert (succeeded["event"]["type"], succeeded["event"]["outcome"]) == (["start"], "success")
+    assert "error" not in succeeded
+    assert "previous" not in succeeded["process"]
+
+
+def test_of_a_failed_exec_what_is_not_known_is_left_out() -> None:
+    failure = Failure(error=4242, executable=None, args=None)
+    event = exec_event(failure=failure, filename="", args_truncated=True)
+    found = event_document(event, HOST, {}, 1)
+    assert found["error"]["code"] == "4242"
+    assert "previous" not in found["process"]
+    assert {"filename", "args_bytes"}.isdisjoint(found["sensor"])
 
 
 def test_an_entity_keeps_its_id_and_another_start_is_another_entity() -> None:

@@ -30,7 +30,7 @@ PROCESSES_MAX = 512
 RING_BYTES = 1 << 20
 OTHERS_RING_BYTES = 64 << 10
 EVENT_SECONDS = 20
-MATCHING, OTHERS = 0, 1  # the rings
+MATCHING, OTHERS, FAILED = 0, 1, 2  # the rings
 
 
 def boottime_ns() -> int:
@@ -43,29 +43,36 @@ class Guest:
 
     probe: Probe
     rings: Rings
-    decoders: tuple[Decoder, Decoder]
+    decoders: tuple[Decoder, ...]
     events: list[tuple[int, ExecEvent]] = field(default_factory=list)
     _marks: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
-    def load(cls, *, by_perf: bool | None = None) -> Guest:
+    def load(cls, *, by_perf: bool | None = None, failed: bool = False) -> Guest:
+        """With `failed` execs that failed are told, too."""
         probe = Probe.load(
             ring_bytes=RING_BYTES,
             others_ring_bytes=OTHERS_RING_BYTES,
+            failed_ring_bytes=RING_BYTES if failed else 0,
             processes_max=PROCESSES_MAX,
             silence_s=300,
             by_perf=by_perf,
         )
         offset = time.time_ns() - boottime_ns()
+        rings = Rings(*probe.ring_fds, apart=probe.failed_ring_fd)
         decoders = tuple(
             Decoder(
                 realtime_offset_ns=offset,
                 host_pid_ns=probe.loaded.host_pid_ns,
                 host_mnt_ns=probe.loaded.host_mnt_ns,
             )
-            for _ in probe.ring_fds
+            for _ in range(rings.count)
         )
-        return cls(probe, Rings(*probe.ring_fds), (decoders[0], decoders[1]))
+        return cls(probe, rings, decoders)
+
+    def close(self) -> None:
+        self.rings.close()
+        self.probe.close()
 
     # --- execs ------------------------------------------------------------------------------------
 

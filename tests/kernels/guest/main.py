@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import cases_argv
+import cases_failed
 import cases_filter
 import cases_load
 import cases_preempted
@@ -35,6 +36,7 @@ CASES: tuple[ModuleType, ...] = (
     cases_process,
     cases_preempted,
     cases_load,
+    cases_failed,
 )
 # What a kernel says in its log when something is wrong with it, or with what was done to it.
 ALARMS = re.compile(r"WARNING: |BUG: |Oops|general protection|INFO: rcu")

@@ -49,6 +49,40 @@ def test_message_on_the_host_and_without_argv_or_user(document, rule):
     assert alert_document((event,), rule(name="R"))["message"] == "R: /usr/bin/grep on the host"
 
 
+def failed(document, code="ENOENT", **changes):
+    event = document(error={"code": code, "message": "No such file or directory"}, **changes)
+    event["event"] |= {"type": ["info"], "outcome": "failure"}
+    return event
+
+
+def test_message_says_that_the_exec_failed(document, rule):
+    alert = alert_document((failed(document),), rule(name="R"))
+
+    assert alert["message"].startswith(
+        "R: grep -r aws_secret_access_key /srv failed (ENOENT) in container web"
+    )
+    assert alert["error"]["code"] == "ENOENT"
+    assert alert["event"]["outcome"] == "failure"
+
+
+def test_failures_of_one_search_are_told_apart_within_a_microsecond(document, rule):
+    ids = {
+        alert_document((failed(document, sensor={"filename": path}),), rule())["event"]["id"]
+        for path in ("/usr/local/bin/grep", "/usr/bin/grep")
+    }
+    assert len(ids) == 2
+
+
+def test_a_sequence_says_which_of_its_steps_failed(document, rule):
+    alert = alert_document((failed(document), document()), rule())
+
+    assert [step.get("error") for step in alert["sensor"]["sequence"]] == [
+        {"code": "ENOENT"},
+        None,
+    ]
+    assert "failed" not in alert["message"]
+
+
 def test_message_names_the_pod(document, rule):
     event = document(
         orchestrator={"namespace": "shop", "resource": {"name": "web-0", "type": "pod"}}

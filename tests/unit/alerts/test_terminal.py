@@ -31,6 +31,15 @@ def test_block_of_an_alert(alert):
     )
 
 
+def test_an_exec_that_failed_says_why(document, rule):
+    event = document(error={"code": "EACCES", "message": "Permission denied\x1b[2J"})
+    event["event"] |= {"type": ["info"], "outcome": "failure"}
+    lines = render(alert_document((event, event), rule()), color=False, width=100).splitlines()
+
+    assert "  failed     EACCES  Permission denied\\x1b[2J" in lines
+    assert lines[-2] == "  step       grep -r aws_secret_access_key /srv  failed (EACCES)"
+
+
 def recent(*commands):
     return [
         {"@timestamp": f"2026-08-21T11:59:{number:02}.5Z", "process": {"args": list(args)}}

@@ -21,6 +21,14 @@ def args_record(data: bytes, *, index: int = 0, cpu: int = 0, exec_ns: int = 100
     return bytes(header) + index.to_bytes(4, "little") + len(data).to_bytes(4, "little") + data
 
 
+def image_of(filename: bytes, argv: bytes) -> layout.Image:
+    """What the process table keeps of a process."""
+    text = (filename + b"\0" + argv)[: layout.IMAGE_LEN]
+    image = layout.Image(args_total=len(argv), filename_len=len(filename) + 1, text_len=len(text))
+    image.text[: len(text)] = text
+    return image
+
+
 def process_bytes(
     tail_offset: int,
     *,
@@ -34,9 +42,7 @@ def process_bytes(
     **numbers: int,
 ) -> bytes:
     """A process with its path behind it, padded; `tail_offset` is where in the tail it will lie."""
-    text = (filename + b"\0" + argv)[: layout.IMAGE_LEN]
-    image = layout.Image(args_total=len(argv), filename_len=len(filename) + 1, text_len=len(text))
-    image.text[: len(text)] = text
+    image = image_of(filename, argv)
     process = layout.Process(
         role=role,
         flags=flags,
@@ -66,6 +72,8 @@ def exec_record(
     comm: bytes = b"grep",
     cpu: int = 0,
     exec_ns: int = 1000,
+    kind: Kind = Kind.EXEC,
+    previous: layout.Image | None = None,
     **numbers: int,
 ) -> bytes:
     tail = b""
@@ -77,6 +85,7 @@ def exec_record(
         return span
 
     spans = {"args": add(argv), "filename": add(filename), "exe": add(exe), "cwd": add(cwd)}
+    spans["previous"] = Span() if previous is None else add(bytes(previous))
     groups = [layout.Cgroup(id=n, names=add(raw)) for n, raw in enumerate(cgroups, 1)]
     groups += [layout.Cgroup()] * (layout.HIERARCHIES - len(groups))
     tail += b"\0" * (-len(tail) % 8)
@@ -85,7 +94,7 @@ def exec_record(
         tail += process_bytes(len(tail), **process)  # type: ignore[arg-type]
     spans["processes"] = Span(start, len(tail) - start)
     body = layout.Exec(
-        header=_header(Kind.EXEC, ct.sizeof(layout.Exec) + len(tail), flags, cpu, exec_ns),
+        header=_header(kind, ct.sizeof(layout.Exec) + len(tail), flags, cpu, exec_ns),
         args_total=len(argv) if args_total is None else args_total,
         cgroups=(layout.Cgroup * layout.HIERARCHIES)(*groups),
         comm=comm,

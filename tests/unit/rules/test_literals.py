@@ -15,8 +15,8 @@ from sensor.errors import RuleSyntaxError
 from sensor.kernel.automaton import search_text
 from sensor.kernel.layout import Plan
 from sensor.prefilter import build_prefilter
-from sensor.rules import compile_ast, compile_query
-from sensor.rules.literals import filters_of, needs_of, requires_container
+from sensor.rules import ast, compile_ast, compile_query
+from sensor.rules.literals import needs_of, requires_container
 from sensor.rules.writer import Writer, event_condition
 
 
@@ -62,7 +62,7 @@ def passes(query, document, filename):
 
 def matches_any_event(query, document):
     """Whether the event matters: a single match, or any event of a sequence."""
-    events = [event_condition(event) for event in filters_of(query.ast)]
+    events = [event_condition(event) for event in ast.filters_of(query.ast)]
     writers = [(Writer([event]), event) for event in events]
     return any(w.function(f"return {w.condition(event)}")(document) for w, event in writers)
 
@@ -79,7 +79,12 @@ def execs(draw):
     filename, executable = f"./{draw(words)}", f"{folder}/{draw(words) or 'x'}"
     args = draw(st.lists(odd_texts.map(lambda text: text.replace("\0", "")), max_size=4))
     document = {
-        "event": {"category": ["process"], "type": ["start"], "action": "exec"},
+        "event": {
+            "category": ["process"],
+            "type": ["start"],
+            "action": "exec",
+            "outcome": "success",
+        },
         "process": {
             "name": [filename.rpartition("/")[2], executable.rpartition("/")[2]],
             "executable": executable,
@@ -304,7 +309,7 @@ class TestElasticsRules:
     def test_execs_that_match_contain_a_literal(self):
         matched = set()
         for name, query in active_queries():
-            events = [event_condition(event) for event in filters_of(query.ast)]
+            events = [event_condition(event) for event in ast.filters_of(query.ast)]
             writers = [(Writer([event]), event) for event in events]
             tests = [w.function(f"return {w.condition(event)}") for w, event in writers]
             for document in execs_for(query, 400):
