@@ -355,11 +355,13 @@ class _Change:
 def _evict(change: _Change, excess: int) -> Counter[int]:
     """Delete the oldest of the lowest severity until so many bytes are free; count by severity."""
     evicted: Counter[int] = Counter()
+    limit = 1  # mostly one makes room for one, and each row that is looked at is a page to read
     while excess > 0:
         rows = change.database.execute(
             "SELECT position, severity, size FROM document ORDER BY severity, position LIMIT ?",
-            (_DELETE_ROWS,),
+            (limit,),
         ).fetchall()
+        limit = min(4 * limit, _DELETE_ROWS)
         if not rows:
             break
         for position, severity, size in rows:
