@@ -142,7 +142,7 @@ def check_failed_execs(host: Host) -> Finding:
         return Finding(name=name, status=Status.WARN, detail="not tried: that needs root")
     try:
         with Btf() as btf:
-            plan = failed.plan(btf, os.uname().machine)
+            plan = failed.plan(btf, os.uname().machine, host.release)
     except ProbeError as error:
         return Finding(
             name=name,

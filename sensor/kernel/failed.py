@@ -17,6 +17,8 @@ from sensor.kernel.program import Hook, attach, load
 SOURCE = "failed.bpf.c"
 RING = "sn_failed"
 
+# The one release that preempts a program at a function's return, and enters it again meanwhile.
+_UNGUARDED = "5.11."
 # r1 = the first argument; return 0. In 5.10's BTF execveat's has no known type, and cannot be read.
 _ATTEMPT = bytes.fromhex("7911000000000000 b700000000000000 9500000000000000")
 
@@ -111,14 +113,17 @@ class Plan:
         return self.hook is Hook.TRACEPOINT
 
 
-def plan(types: Types, name: str) -> Plan:
+def plan(types: Types, name: str, release: str) -> Plan:
     """At the return of the two system calls where the kernel can do that, else at all calls' end.
 
-    Raises `ProbeError` where it can do neither.
+    `name` is the machine's and `release` the kernel's, as `uname` has them. Raises `ProbeError` where
+    it can do neither.
     """
     machine = _MACHINES.get(name)
     if machine is None:
         raise ProbeError(f"failed execs cannot be told on {name}")
+    if release.startswith(_UNGUARDED):
+        return _at_every_call(types, machine)
     functions = [types.function(machine.prefix + chain.call) for chain in CHAINS]
     known = [function for function in functions if function is not None]
     if len(known) == len(CHAINS) and all(refusal(function) is None for function in known):
@@ -132,6 +137,10 @@ def plan(types: Types, name: str) -> Plan:
             first={f"return of {chain.call}": chain.first for chain in CHAINS},
             flags=_flags(types, machine, at_exit=False),
         )
+    return _at_every_call(types, machine)
+
+
+def _at_every_call(types: Types, machine: Machine) -> Plan:
     tracepoint = types.tracepoint("sys_exit")
     called = [program for chain in CHAINS for program in chain.called]
     return Plan(

@@ -95,7 +95,7 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         offsets = compiler_flags(btf, by_perf=bool(events))
         if not events:
             types |= {name: btf.tracepoint(point) for name, point in _TRACEPOINTS.items()}
-        of_failed = failed.plan(btf, os.uname().machine) if request["failed_pages"] else None
+        of_failed = _plan_for_failed(btf) if request["failed_pages"] else None
     # A program that is called has the type of its caller.
     types |= dict.fromkeys(_TAIL_CALLS, types["on_exec"])
     flags = [
@@ -175,6 +175,11 @@ def _events(by_perf: bool | None) -> tuple[dict[str, int], str | None]:
         return open_events(_EVENTS), None
     except ProbeError as exc:
         return {}, str(exc)
+
+
+def _plan_for_failed(btf: Btf) -> failed.Plan:
+    uname = os.uname()
+    return failed.plan(btf, uname.machine, uname.release)
 
 
 def _source(directory: Path, *, with_failed: bool) -> str:

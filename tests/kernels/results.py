@@ -103,6 +103,7 @@ def _kernels(runs: Sequence[Run]) -> str:
                 _capabilities(run.found("capabilities"), run.found("to_miss_none")),
                 {True: "refused", False: "answered", None: "?"}[refused],
                 "yes" if facts.get("counts_missed_runs") else "no",
+                _FAILED_AT[run.found("at_every_call")],
             )
         )
     return _table(
@@ -116,9 +117,14 @@ def _kernels(runs: Sequence[Run]) -> str:
             "capabilities that suffice",
             "`bpf()` without one",
             "tells missed runs",
+            "failed execs are seen",
         ),
         rows,
     )
+
+
+# Where execs that failed are seen, by what the case found.
+_FAILED_AT = {False: "as the call returns", True: "as any call ends", None: "?"}
 
 
 def _capabilities(sufficient: Sequence[str] | None, to_miss_none: Sequence[str] | None) -> str:
