@@ -3,7 +3,8 @@
 # usage: test.sh [PYTEST-ARGUMENTS]     default: tests/live
 #   test.sh tests/live/test_fires.py -k grep
 # Environment: what deploy/vagrant/Vagrantfile reads; VAGRANT_DEFAULT_PROVIDER chooses the provider;
-# KEEP=1 leaves the machine running. The report goes to dist/vagrant/: output and report.xml (JUnit).
+# KEEP=1 leaves the machine running; SENSOR_TEST_PATIENCE is a factor for every wait of the tests, 20 where
+# the machine is emulated. The report goes to dist/vagrant/: output and report.xml (JUnit).
 # Exit: the tests'; 1 where there was no machine to run them in.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -25,8 +26,8 @@ vagrant rsync
 vagrant provision
 printf -v arguments '%q ' "${@:-tests/live}"
 # An emulated processor is many times slower than any real one.
-patience=1
-[ "${SENSOR_EMULATE:-}" != 1 ] || patience=10
+patience=${SENSOR_TEST_PATIENCE:-1}
+[ "${SENSOR_EMULATE:-}" != 1 ] || patience=${SENSOR_TEST_PATIENCE:-20}
 status=0
 # A report is made in any case; the exit code is that of the tests.
 vagrant ssh --no-tty --command "cd sensor && uname -r && systemd-detect-virt; sudo env CI=true SENSOR_TEST_PATIENCE=$patience \

@@ -44,8 +44,9 @@ def test_it_is_provisioned_by_targets_that_exist() -> None:
 
 
 def test_every_variable_and_provider_is_documented() -> None:
-    variables = set(re.findall(r"SENSOR_[A-Z]+", VAGRANTFILE))
-    assert variables == set(re.findall(r"SENSOR_[A-Z]+", SECTION))
+    read = VAGRANTFILE + (VAGRANT / "test.sh").read_text()
+    variables = set(re.findall(r"SENSOR_[A-Z_]+", read))
+    assert variables == set(re.findall(r"SENSOR_[A-Z_]+", SECTION))
     providers = set(re.findall(r"config\.vm\.provider :(\w+)", VAGRANTFILE))
     (others,) = re.findall(r"%i\[(.+?)\]\.each", VAGRANTFILE)
     for provider in providers | set(others.split()):
