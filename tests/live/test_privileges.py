@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from patience import patient
 from sensor_process import Sensor
 
+from sensor.containers.discovery import WELL_KNOWN
+
 if TYPE_CHECKING:
     from testbed import Engine
 
@@ -38,10 +40,13 @@ def test_nothing_can_give_privileges_back(sensor: Sensor) -> None:
     assert status(sensor.pid)["NoNewPrivs"] == "1"
 
 
-def test_only_the_group_of_the_socket_is_kept(sensor: Sensor, engine: Engine) -> None:
-    socket_status = Path(engine.host.removeprefix("unix://")).stat()
+def test_only_the_groups_of_sockets_are_kept(sensor: Sensor, engine: Engine) -> None:
+    """Of the engine's, and of those that the machine has in the well-known places."""
+    sockets = [Path(engine.host.removeprefix("unix://"))]
+    for pattern in WELL_KNOWN:
+        sockets += Path("/").glob(pattern.lstrip("/"))
     kept = {int(group) for group in status(sensor.pid)["Groups"].split()}
-    assert kept <= {socket_status.st_gid}
+    assert kept <= {socket.stat().st_gid for socket in sockets}
 
 
 def test_the_compiler_is_gone(sensor: Sensor) -> None:
