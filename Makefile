@@ -71,6 +71,9 @@ lint: $(VENV)/.installed-dev ## style, types, import direction, C format, shell,
 		.ci deploy tests | xargs -0 $(VENV)/bin/shellcheck
 	$(VENV)/bin/yamllint --strict .
 	$(VENV)/bin/hadolint --failure-threshold style deploy/Dockerfile
+	@# pytest collects nothing at all where two files have one name
+	@twice=$$(find tests -name 'test_*.py' -printf '%f\n' | sort | uniq -d); \
+		[ -z "$$twice" ] || { echo "two test files are named $$twice" >&2; exit 1; }
 
 checkov: $(VENV)/.installed-tools ## what checkov finds in the manifests, against the reasons why it stays
 	@[ -x $(VENV)-checkov/bin/checkov ] || { \
