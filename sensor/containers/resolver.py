@@ -293,7 +293,10 @@ class Resolver:
 
     def _is_whole(self, container: Container) -> bool:
         told = self._store.get(container.id)
-        return any(known.complete and known.source == container.source for known in told)
+        # One that was looked up before its first process ran does not have that one's number.
+        return any(
+            known.complete and known.source == container.source and known.pid != 0 for known in told
+        )
 
     def _answered(
         self,

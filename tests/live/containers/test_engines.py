@@ -294,8 +294,8 @@ def test_containerd_s_pods(containerd: Containerd, resolve: Resolve, parent: str
             found.network_mode,
             (found.pod_labels or {}).get("app"),
         )
-        assert found.pid
-        identity = resolve_identity(cgroups(found.pid), OURS)
+        until(resolver, lambda: first_pid(resolver, pod.container_id) > 0)
+        identity = resolve_identity(cgroups(first_pid(resolver, pod.container_id)), OURS)
         assert (pod.container_id, "containerd", pod.uid, qos) == (
             identity.container_id,
             identity.runtime,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -78,6 +79,26 @@ def test_an_event_names_a_container_although_it_is_gone_when_it_is_asked_for(sta
         found.container and found.container.name,
         found.reason,
     ) == ("resolved", "web", "not_inspected")
+
+
+def test_what_was_looked_up_before_it_ran_is_asked_for_again_when_a_list_has_it(
+    start: Start,
+) -> None:
+    """A runtime without events tells by a list alone that a container runs by now."""
+    source = MemorySource("containerd")
+    resolver = start(source)
+    made = replace(WEB, source="containerd", pid=0)
+    source.containers[WEB.id] = made
+    assert resolver.resolve(WEB.id, timeout_s=LONG_S).container == made
+    source.containers[WEB.id] = replace(made, pid=7)
+    in_list = replace(made, pid=None, complete=False)
+    for _ in range(2):
+        source.tell([Change(kind="seed", containers=(in_list,))])
+        deadline = time.monotonic() + LONG_S
+        while (found := resolver.get(WEB.id).container) is None or found.pid != 7:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert source.asked == [WEB.id] * 2
 
 
 def test_a_wait_is_worth_it_only_while_an_answer_is_on_its_way(start: Start) -> None:
