@@ -100,9 +100,18 @@ image: ## build the image with Docker or Podman; ARGS='--own-base' where no regi
 deb: packages-deb ## build the Debian package into dist/
 	@$(AS_OWNER) deploy/debian/build.sh
 
+# For another machine than this one: make wheels PLATFORM=linux/arm64, then make image ARGS=--platform=linux/arm64.
+PLATFORM ?=
+WHEELS_linux/amd64 := x86_64
+WHEELS_linux/arm64 := aarch64
+
 wheels: $(VENV)/.installed ## fetch the packages that image and deb take from PyPI, for a build without it
-	$(AS_OWNER) $(VENV)/bin/pip wheel --disable-pip-version-check --no-deps --wheel-dir deploy/wheels \
-		--requirement deploy/constraints.txt 'setuptools>=68' wheel
+	$(if $(PLATFORM),$(if $(WHEELS_$(PLATFORM)),,$(error PLATFORM is linux/amd64 or linux/arm64)))
+	$(AS_OWNER) rm -f deploy/wheels/*.whl
+	$(AS_OWNER) $(VENV)/bin/pip $(if $(PLATFORM),download --dest,wheel --wheel-dir) deploy/wheels \
+		--disable-pip-version-check --no-deps --requirement deploy/constraints.txt 'setuptools>=68' wheel \
+		$(if $(PLATFORM),--only-binary :all: --python-version 3.11 $(foreach glibc,17 28,\
+			--platform manylinux_2_$(glibc)_$(WHEELS_$(PLATFORM))))
 
 bench-long: need-root packages packages-test $(VENV)/.installed-dev tracefs ## storms of a minute each, and a soak of 15 (sudo)
 	@for file in benchmarks/*_soak.py; do \

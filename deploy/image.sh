@@ -1,7 +1,9 @@
 #!/bin/bash
 # Builds the image with the container engine at hand.
-# usage: image.sh [--own-base] [NAME]       NAME: default ebpf-container-sensor
+# usage: image.sh [--own-base] [--platform=PLATFORM] [NAME]       NAME: default ebpf-container-sensor
 #   --own-base   make the base from Debian's archive first, where no registry can be reached (root, mmdebstrap)
+#   --platform   for another machine than this one: linux/amd64 or linux/arm64. What is built for it runs here, so
+#                that needs an emulator (apt-get install qemu-user-static)
 # Environment:
 #   ENGINE         the engine's command; default: docker where a daemon answers, else podman
 #   BASE           the image to build on, best by digest; default: the Dockerfile's
@@ -12,10 +14,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 own_base=
+platform=
 name=ebpf-container-sensor
 for argument in "$@"; do
 	case $argument in
 	--own-base) own_base=yes ;;
+	--platform=linux/amd64 | --platform=linux/arm64) platform=${argument#*=} ;;
 	-*)
 		sed -n '2,/^set /{/^#/s/^# \?//p}' "$0" >&2
 		exit 1
@@ -47,6 +51,9 @@ if [ "$(basename "${engine[0]}")" = podman ]; then
 	# Podman's own format knows no health check; its networks want packages that it only recommends.
 	options+=(--format docker --network host)
 fi
+if [ -n "$platform" ]; then
+	options+=(--platform "$platform")
+fi
 for variable in EXTRAS PIP_INDEX_URL BASE; do
 	[ -z "${!variable:-}" ] || options+=(--build-arg "$variable=${!variable}")
 done
@@ -62,10 +69,15 @@ if [ -n "$own_base" ]; then
 	tar=$(mktemp --suffix .tar)
 	trap 'rm -f "$tar"' EXIT
 	# With /usr merged, as Debian's own images have it.
-	mmdebstrap --quiet --variant=minbase --include=usr-is-merged \
+	mmdebstrap --quiet --variant=minbase --include=usr-is-merged ${platform:+"--architectures=${platform#linux/}"} \
 		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr bookworm "$tar"
-	"${engine[@]}" import "$tar" "$base"
-elif ! "${engine[@]}" image inspect "$base" >/dev/null 2>&1 && ! "${engine[@]}" pull "$base"; then
+	if [ -n "$platform" ] && [ "$(basename "${engine[0]}")" = podman ]; then
+		"${engine[@]}" import --os linux --arch "${platform#linux/}" "$tar" "$base"
+	else
+		"${engine[@]}" import ${platform:+"--platform=$platform"} "$tar" "$base"
+	fi
+elif ! "${engine[@]}" image inspect "$base" >/dev/null 2>&1 &&
+	! "${engine[@]}" pull ${platform:+"--platform=$platform"} "$base"; then
 	cat >&2 <<-END
 		the base $base is not here and cannot be pulled. Name another one (BASE=...), or make it from
 		Debian's archive: sudo make image ARGS=--own-base
