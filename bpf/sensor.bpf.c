@@ -651,6 +651,37 @@ int on_exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* After a search that found a literal. Where it was not asked whether this is the host, it is now.
+ */
+static __always_inline void found(struct bpf_raw_tracepoint_args *ctx, struct scratch *s)
+{
+	if (s->judged) {
+		s->exec.header.flags |= SENSOR_F_MATCHED;
+		s->could_match = 1;
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else {
+		sn_calls.call((void *)ctx, CALL_JUDGE);
+	}
+	count(SENSOR_STAT_CALL_FAILED);
+}
+
+/* After one that found none: the next part of argv, then the path, then it is out. */
+static __always_inline void not_found(struct bpf_raw_tracepoint_args *ctx, struct scratch *s,
+				      u32 path)
+{
+	if (s->arg_pos < s->arg_end) {
+		sn_calls.call((void *)ctx, CALL_SCAN_CHUNK);
+	} else if (path) {
+		sn_calls.call((void *)ctx, CALL_SCAN_PATH);
+	} else if (s->send) {
+		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+	} else {
+		count(SENSOR_STAT_FILTERED);
+		return;
+	}
+	count(SENSOR_STAT_CALL_FAILED);
+}
+
 /* Searches the names and the first bytes of argv, as they lie in the tail. */
 int scan(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -669,23 +700,10 @@ int scan(struct bpf_raw_tracepoint_args *ctx)
 	n = s->used;
 	SEARCH(bank, state, s->tail, 0, TAIL_LEN - 1, n, SENSOR_NAMES_MAX + SENSOR_INLINE_LEN);
 	s->state = state;
-	if (state == SENSOR_STATE_HIT && !s->judged) {
-		sn_calls.call((void *)ctx, CALL_JUDGE);
-	} else if (state == SENSOR_STATE_HIT) {
-		s->exec.header.flags |= SENSOR_F_MATCHED;
-		s->could_match = 1;
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else if (s->arg_pos < s->arg_end) {
-		sn_calls.call((void *)ctx, CALL_SCAN_CHUNK);
-	} else if (s->filter & SENSOR_FILTER_PATHS) {
-		sn_calls.call((void *)ctx, CALL_SCAN_PATH);
-	} else if (s->send) {
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else {
-		count(SENSOR_STAT_FILTERED);
-		return 0;
-	}
-	count(SENSOR_STAT_CALL_FAILED);
+	if (state == SENSOR_STATE_HIT)
+		found(ctx, s);
+	else
+		not_found(ctx, s, s->filter & SENSOR_FILTER_PATHS);
 	return 0;
 }
 
@@ -707,17 +725,13 @@ int judge(struct bpf_raw_tracepoint_args *ctx)
 	if (plan == SENSOR_PLAN_SEARCH) {
 		s->state = s->filter >> SENSOR_FILTER_HOST_STATE;
 		sn_calls.call((void *)ctx, CALL_SCAN);
+		count(SENSOR_STAT_CALL_FAILED);
 	} else if (plan == SENSOR_PLAN_PASS) {
-		s->exec.header.flags |= SENSOR_F_MATCHED;
-		s->could_match = 1;
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else if (s->send) {
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
+		found(ctx, s);
 	} else {
-		count(SENSOR_STAT_FILTERED);
-		return 0;
+		s->arg_pos = s->arg_end;
+		not_found(ctx, s, 0);
 	}
-	count(SENSOR_STAT_CALL_FAILED);
 	return 0;
 }
 
@@ -756,23 +770,10 @@ int scan_chunk(struct bpf_raw_tracepoint_args *ctx)
 	SEARCH(bank, state, chunk->args.data, 0, SENSOR_CHUNK_LEN - 1, n, SENSOR_CHUNK_LEN);
 	s->state = state;
 	s->arg_pos += n;
-	if (state == SENSOR_STATE_HIT && !s->judged) {
-		sn_calls.call((void *)ctx, CALL_JUDGE);
-	} else if (state == SENSOR_STATE_HIT) {
-		s->exec.header.flags |= SENSOR_F_MATCHED;
-		s->could_match = 1;
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else if (s->arg_pos < s->arg_end) {
-		sn_calls.call((void *)ctx, CALL_SCAN_CHUNK);
-	} else if (s->filter & SENSOR_FILTER_PATHS) {
-		sn_calls.call((void *)ctx, CALL_SCAN_PATH);
-	} else if (s->send) {
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else {
-		count(SENSOR_STAT_FILTERED);
-		return 0;
-	}
-	count(SENSOR_STAT_CALL_FAILED);
+	if (state == SENSOR_STATE_HIT)
+		found(ctx, s);
+	else
+		not_found(ctx, s, s->filter & SENSOR_FILTER_PATHS);
 	return 0;
 }
 
@@ -808,19 +809,10 @@ int scan_path(struct bpf_raw_tracepoint_args *ctx)
 		SEARCH(bank, state, s->tail, begin, TAIL_LEN - 1, n, PATH_LEN);
 	}
 	s->state = state;
-	if (state == SENSOR_STATE_HIT && !s->judged) {
-		sn_calls.call((void *)ctx, CALL_JUDGE);
-	} else if (state == SENSOR_STATE_HIT) {
-		s->exec.header.flags |= SENSOR_F_MATCHED;
-		s->could_match = 1;
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else if (s->send) {
-		sn_calls.call((void *)ctx, CALL_EMIT_ARGS);
-	} else {
-		count(SENSOR_STAT_FILTERED);
-		return 0;
-	}
-	count(SENSOR_STAT_CALL_FAILED);
+	if (state == SENSOR_STATE_HIT)
+		found(ctx, s);
+	else
+		not_found(ctx, s, 0);
 	return 0;
 }
 
