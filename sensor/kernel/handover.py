@@ -12,13 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from sensor.child import SILENCE_S, SILENCES
 from sensor.errors import ProbeError
-
-# A stage takes a second or two, and minutes where the machine is emulated or crowded. So the limit is on
-# a silence without work: however long the whole takes, a loader that hangs is found out.
-SILENCE_S = 60.0
-# For one that turns in circles: so many of these silences, however busy it is.
-SILENCES = 15
 
 _MESSAGE_BYTES = 1 << 16
 _DESCRIPTORS_MAX = 64

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sensor.child import SILENCE_S, worked
 from sensor.errors import ProbeError
 from sensor.event import Cgroup
 from sensor.kernel import handover
@@ -91,7 +92,7 @@ class Probe:
         failed_ring_bytes: int = 0,
         processes_max: int = 16384,
         proc_root: str = "/proc",
-        silence_s: float = handover.SILENCE_S,
+        silence_s: float = SILENCE_S,
         by_perf: bool | None = None,
     ) -> Probe:
         """Compiles, loads and attaches in a child, which may do nothing for `silence_s` seconds.
@@ -125,7 +126,7 @@ class Probe:
             )
             theirs.close()
             try:
-                reply, fds = handover.ask(ours, request, lambda: _worked(child.pid), silence_s)
+                reply, fds = handover.ask(ours, request, lambda: worked(child.pid), silence_s)
             except ProbeError as exc:
                 raise ProbeError(f"{exc}{_last_words(child)}") from exc
             child.communicate()
@@ -251,16 +252,6 @@ class Probe:
             mmap.PROT_READ | mmap.PROT_WRITE,
             offset=first,
         )
-
-
-def _worked(pid: int) -> float:
-    """The processor's time that a child has had, in clock ticks; 0 where that cannot be known."""
-    try:
-        # Its name may hold anything; the numbers follow the last bracket.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
 
 
 def _last_words(child: subprocess.Popen[bytes]) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sensor.child import answer
 from sensor.errors import Location, RuleError, RuleSyntaxError, SensorError
 from sensor.rules.compile import compile_ast
 from sensor.rules.rule import SEVERITY_NUMBER, Rule
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from sensor.rules.compile import Query
     from sensor.rules.read import ReadRule
-
-_CHILD_TIMEOUT_S = 60
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -67,20 +66,24 @@ def load_rules_in_child(
     # The child must find the same package as we are, and nothing in the working directory (-P).
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "sensor.rules.load_child"],
-            input=request.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            env=environment,
-            timeout=_CHILD_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        # in memory: the root may be read-only, and /tmp with it
+        with os.fdopen(os.memfd_create("sensor-rules"), "w+b") as file:
+            file.write(request.encode("utf-8", "surrogateescape"))
+            file.seek(0)
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "sensor.rules.load_child"],
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            )
+        read, errors = answer(child)
+    except OSError as error:  # a TimeoutError is one, too
         raise SensorError(f"the process that reads the rules did not answer: {error}") from error
     if child.returncode != 0:
-        last = child.stderr.decode(errors="replace").strip().rsplit("\n", 1)[-1]
+        last = errors.decode(errors="replace").strip().rsplit("\n", 1)[-1]
         raise SensorError(f"the process that reads the rules ended with {child.returncode}: {last}")
-    return _assemble(pickle.loads(child.stdout))  # noqa: S301 - from our own child, over its pipe
+    return _assemble(pickle.loads(read))  # noqa: S301 - from our own child, over its pipe
 
 
 def _assemble(read: list[ReadRule | RuleError]) -> LoadResult:

@@ -96,7 +96,7 @@ def sensor(engine: Engine) -> Iterator[Sensor]:
     with Sensor("--no-limit", "--no-collapse", environment=engine.environment) as running_sensor:
         yield running_sensor
         assert running_sensor.stop() == 0
-    quiet = [alert for alert in running_sensor.alerts if "quiet-" in str(alert["process"])]
+    quiet = [alert for alert in running_sensor.alerts if "quiet-" in str(alert.get("process"))]
     assert quiet == [], "alerts that came after the test which looked for them"
 
 
