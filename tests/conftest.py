@@ -8,6 +8,7 @@ that the kernel, the container engine and the pages were really tested.
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 # How long an example takes says something about the machine's load, and nothing about the code.
 hypothesis.settings.register_profile("no-deadline", deadline=None)
 hypothesis.settings.load_profile("no-deadline")
+
+# A shell's background job has SIGINT ignored, and so has all that it starts: none of the commands that are
+# tested would hear Ctrl-C. What is handled here has its default again in a child.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = bool(os.environ.get("CI"))
 
