@@ -120,17 +120,20 @@ def test_a_folder_without_rules_is_told_to_give_no_alerts(tmp_path: Path) -> Non
 
 
 def test_a_disk_that_is_full_for_a_recording() -> None:
-    ran = subprocess.run(
-        [SENSOR, "record", "--file", "/dev/full"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=patient(60),
-    )
-    assert ran.returncode == 1
-    last = ran.stderr.splitlines()[-1]
+    with subprocess.Popen(
+        [SENSOR, "record", "--file", "/dev/full"], stderr=subprocess.PIPE, text=True
+    ) as recording:
+        try:
+            assert recording.stderr is not None
+            assert any("sensor ready" in line for line in recording.stderr)
+            subprocess.run(["/bin/true"], check=True)  # where nobody else does an exec
+            _, said = recording.communicate(timeout=patient(60))
+        finally:
+            recording.kill()
+    assert recording.returncode == 1
+    last = said.splitlines()[-1]
     assert last == "error: /dev/full: No space left on device; 0 documents were written"
-    assert "Traceback" not in ran.stderr
+    assert "Traceback" not in said
 
 
 def test_an_unknown_configuration_key(tmp_path: Path) -> None:
