@@ -15,7 +15,6 @@ import argparse
 import gc
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,8 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from troubles import closed_port, deaf
 
 from sensor.alerts.dispatch import Dispatcher
 from sensor.alerts.encode import encode
@@ -69,8 +70,10 @@ ALERT: dict[str, Any] = {
 @contextmanager
 def webhook() -> Iterator[str]:
     """A receiver that answers at once, in a process of its own."""
-    code = f"import runpy; runpy.run_path({__file__!r})['serve']()"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+    code = "import delivery_benchmark; delivery_benchmark.serve()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parent
+    ) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
@@ -94,18 +97,6 @@ def serve() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
-
-
-@contextmanager
-def deaf() -> Iterator[int]:
-    """A port that takes connections and never reads or answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield int(listener.getsockname()[1])
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Blocked(StdoutSink):
