@@ -110,6 +110,7 @@ class Pipeline:
     _unfinished: dict[str, list[_Unfinished]] = field(default_factory=dict)
     _unfinished_bytes: int = 0
     _answered: deque[tuple[str, Resolution]] = field(default_factory=deque)
+    _told_of_unknown_host: bool = False
 
     def record(self, ring: int, record: bytes) -> None:
         """Takes one record of a ring."""
@@ -279,7 +280,7 @@ class Pipeline:
         return document
 
     def _learn_host_namespaces(self, event: ExecEvent) -> None:
-        """The canary's ancestors lead to the host's first process, whose namespaces are the host's.
+        """The canary's ancestors may lead to the host's first process, whose namespaces are the host's.
 
         /proc/1/ns is out of reach in some containers and for some roots.
         """
@@ -288,6 +289,12 @@ class Pipeline:
                 for decoder in self.decoders:
                     decoder.host_pid_ns = ancestor.pid_ns
                     decoder.host_mnt_ns = ancestor.mnt_ns
+        if self.decoders[0].host_mnt_ns is None and not self._told_of_unknown_host:
+            self._told_of_unknown_host = True
+            _log.warning(
+                "which namespaces are the host's cannot be read: execs outside of containers are "
+                "called unknown (with CAP_SYS_PTRACE and the host's /proc they are not)"
+            )
         if self.kernel is not None:
             first = self.decoders[0]
             self.kernel.know_the_host(event.ppid, first.host_pid_ns, first.host_mnt_ns)

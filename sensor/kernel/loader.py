@@ -19,6 +19,7 @@ from sensor.errors import ProbeError
 from sensor.kernel import failed
 from sensor.kernel.btf import Btf
 from sensor.kernel.handover import Sensor
+from sensor.kernel.host_namespaces import host_namespace
 from sensor.kernel.offsets import compiler_flags
 from sensor.kernel.program import Hook, attach
 from sensor.kernel.program import load as load_program
@@ -156,8 +157,8 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         "may_miss": refused,
         "seconds": {"load": attached - started, "seed": time.monotonic() - attached},
         "at_every_call": of_failed is not None and of_failed.at_every_call,
-        "host_mnt_ns": _namespace(request["proc_root"], "mnt"),
-        "host_pid_ns": _namespace(request["proc_root"], "pid"),
+        "host_mnt_ns": host_namespace(Path(request["proc_root"]), "mnt"),
+        "host_pid_ns": host_namespace(Path(request["proc_root"]), "pid"),
     }
     return reply, list(descriptors.values())
 
@@ -194,14 +195,6 @@ def _source(directory: Path, *, with_failed: bool) -> str:
 def _fill(table: Any, called: dict[str, int], programs: dict[str, int]) -> None:
     for name, index in called.items():
         table[ct.c_int(index)] = ct.c_int(programs[name])
-
-
-def _namespace(proc_root: str, kind: str) -> int | None:
-    """Inode number of the namespace of the host's first process; None when it is out of reach."""
-    try:
-        return Path(proc_root, "1", "ns", kind).stat().st_ino
-    except OSError:
-        return None
 
 
 def main() -> int:

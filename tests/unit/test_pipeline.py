@@ -188,6 +188,19 @@ def test_the_canary_tells_the_kernel_who_the_sensor_is() -> None:
     assert kernel.cgroups == []
 
 
+def test_a_host_that_cannot_be_told_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    subject = pipeline([], Resolver([]))
+    token = subject.canary.literal.strip(b"\0").decode()
+    canaries = [exec_event(process(args=("true", token)), ppid=77) for _ in range(2)]
+    subject.decoders[0].events.extend(canaries)  # type: ignore[attr-defined]
+    subject.decoders[0].host_pid_ns = subject.decoders[0].host_mnt_ns = None
+    subject.record(0, b"\0")
+    subject.record(0, b"\1")
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "which namespaces are the host's cannot be read"
+    ]
+
+
 def test_a_broken_record_is_counted_and_the_next_is_judged() -> None:
     subject = pipeline([DecodeError("broken"), search("x")], Resolver([]))
     subject.record(0, b"\0")
