@@ -158,6 +158,7 @@ def _bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen()  # before the link is printed: who reads it may come at once
     except OSError as error:
         raise ConfigurationError(f"{host}:{port}: {error.strerror}") from error
     bound.set_inheritable(True)
