@@ -69,6 +69,8 @@ def build(folder: Path) -> Path:
         f"--root={CACHE / 'storage'}",
         f"--runroot={CACHE / 'run'}",
         "--cgroup-manager=cgroupfs",
+        # On a host with cgroups v1 and v2 crun refuses once Docker's runc has used a controller of v2.
+        "--runtime=runc",
     ]
     known = subprocess.run([*podman, "image", "exists", "debian:bookworm-slim"], check=False)
     own_base = [] if known.returncode == 0 else ["--own-base"]

@@ -7,8 +7,10 @@ disturbed (a second dockerd with `--bridge=none` deletes the first one's docker0
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
+import select
 import shutil
 import signal
 import subprocess
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import docker
+from cgroup_of_its_own import hierarchies
 from docker.errors import DockerException
 from patience import patient
 
@@ -63,7 +66,7 @@ class DockerEngine:
         self._parent = directory
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._orphans: list[int] = []  # pidfds of containers that a crash left behind
+        self._orphans: dict[str, int] = {}  # ids and pidfds of containers that a crash left behind
         # Held open: the number of a namespace that is gone is given to the next one, anybody's.
         self._mount_namespaces: list[int] = []
 
@@ -212,7 +215,7 @@ class DockerEngine:
             # Nobody else would end these, should the daemon not come back. One that is ending has no
             # process by now, or 0 for its number.
             with suppress(OSError):
-                self._orphans.append(os.pidfd_open(container.attrs["State"]["Pid"]))
+                self._orphans[container.id] = os.pidfd_open(container.attrs["State"]["Pid"])
         client.close()
         self._process.kill()
         self._process.wait()
@@ -243,10 +246,15 @@ class DockerEngine:
 
         The namespaces are ours alone, so nothing that somebody else started can be in them.
         """
-        for orphan in self._orphans:
+        for orphan in self._orphans.values():
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(orphan, signal.SIGKILL)
+            select.select([orphan], [], [], STOP_SECONDS)
             os.close(orphan)
+        # Their runtime was not asked to delete them, so nobody else removes their cgroups.
+        for container, root in itertools.product(self._orphans, hierarchies()):
+            with suppress(OSError):  # gone by the daemon that came back
+                (root / "docker" / container).rmdir()
         self._orphans.clear()
         ours = {os.fstat(namespace).st_ino for namespace in self._mount_namespaces}
         for entry in Path("/proc").iterdir():
