@@ -191,11 +191,14 @@ def test_a_cgroup_below_the_container_s_is_still_the_container(
 ) -> None:
     remove.append(started(client))
     pid = pid_of(remove[0])
-    (line,) = (c.path for c in cgroups(pid) if ":pids:" in c.path)
-    below = Path("/sys/fs/cgroup/pids") / line.partition("/")[2] / "init.scope"
+    root, hierarchy = Path("/sys/fs/cgroup/pids"), ":pids:"
+    if not root.is_dir():  # the unified hierarchy alone
+        root, hierarchy = root.parent, "0::"
+    (line,) = (c.path for c in cgroups(pid) if hierarchy in c.path)
+    below = root / line.partition("/")[2] / "init.scope"
     below.mkdir()
     (below / "cgroup.procs").write_text(str(pid))
-    (moved,) = (c.path for c in cgroups(pid) if ":pids:" in c.path)
+    (moved,) = (c.path for c in cgroups(pid) if hierarchy in c.path)
     assert moved.endswith("/init.scope")
     assert remove[0].id == identify(moved).container_id
 
