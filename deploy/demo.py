@@ -7,6 +7,7 @@ a process in a cgroup of its own with a name as Docker gives it. Needs root. Exi
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import signal
@@ -149,4 +150,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # It takes no arguments: one that is given is refused, and --help is answered.
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__, formatter_class=form)
+    parser.parse_args()
     sys.exit(main())
