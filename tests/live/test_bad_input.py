@@ -127,7 +127,9 @@ def test_a_disk_that_is_full_for_a_recording() -> None:
             assert recording.stderr is not None
             assert any("sensor ready" in line for line in recording.stderr)
             subprocess.run(["/bin/true"], check=True)  # where nobody else does an exec
-            _, said = recording.communicate(timeout=patient(60))
+            # Not `communicate`: it would not see what came in one piece with the line above.
+            said = recording.stderr.read()
+            recording.wait(patient(60))
         finally:
             recording.kill()
     assert recording.returncode == 1
