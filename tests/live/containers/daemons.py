@@ -171,7 +171,19 @@ class DockerOnV2(Daemon):
 
     programs = ("dockerd", "containerd", "runc")
     socket_name = "docker.sock"
-    before = "umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1;"
+
+    @property
+    def before(self) -> str:  # type: ignore[override]
+        """Cgroups v2 alone, and no containerd of the machine's: that would not see the daemon's mounts.
+
+        What the daemon's own one has there instead stays for the next start: shims live on.
+        """
+        sockets = self.directory / "containerd"
+        sockets.mkdir(exist_ok=True)
+        return (
+            "umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1;"
+            f"[ ! -d /run/containerd ] || mount --bind {sockets} /run/containerd || exit 1;"
+        )
 
     def command(self) -> list[str]:
         return [
