@@ -30,6 +30,11 @@ ALERT_SECONDS = patient(15)
 STOP_SECONDS = patient(10)
 
 
+def is_late(alert: Alert) -> bool:
+    """Whether an alert is sent again, with what an engine told after it had left."""
+    return str(alert["event"]["id"]).endswith("-0")
+
+
 def has_argument(alert: Alert, text: str) -> bool:
     """Whether some argument of the alert's process contains `text`."""
     # The sensor's own words are of no process.
@@ -147,8 +152,13 @@ class Sensor:
             return "\n".join(self._lines)
 
     def alerts_with(self, marker: str) -> list[Alert]:
-        """The alerts so far in which some argument contains `marker`."""
-        return [alert for alert in self.alerts if has_argument(alert, marker)]
+        """The alerts so far in which some argument contains `marker`.
+
+        One that was sent again when its container was known counts once, as it was then.
+        """
+        found = [alert for alert in self.alerts if has_argument(alert, marker)]
+        late = {alert["sensor"]["update_of"]: alert for alert in found if is_late(alert)}
+        return [late.get(alert["event"]["id"], alert) for alert in found if not is_late(alert)]
 
     def wait_for_alert(
         self, predicate: Callable[[Alert], bool], timeout: float = ALERT_SECONDS

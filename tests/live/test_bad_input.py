@@ -120,22 +120,22 @@ def test_a_folder_without_rules_is_told_to_give_no_alerts(tmp_path: Path) -> Non
 
 
 def test_a_disk_that_is_full_for_a_recording() -> None:
+    said = []
     with subprocess.Popen(
         [SENSOR, "record", "--file", "/dev/full"], stderr=subprocess.PIPE, text=True
     ) as recording:
         try:
             assert recording.stderr is not None
-            assert any("sensor ready" in line for line in recording.stderr)
-            subprocess.run(["/bin/true"], check=True)  # where nobody else does an exec
-            # Not `communicate`: it would not see what came in one piece with the line above.
-            said = recording.stderr.read()
+            for line in recording.stderr:
+                said.append(line)
+                if "sensor ready" in line:  # where somebody's exec came before, it never is
+                    subprocess.run(["/bin/true"], check=True)
             recording.wait(patient(60))
         finally:
             recording.kill()
     assert recording.returncode == 1
-    last = said.splitlines()[-1]
-    assert last == "error: /dev/full: No space left on device; 0 documents were written"
-    assert "Traceback" not in said
+    assert said[-1] == "error: /dev/full: No space left on device; 0 documents were written\n"
+    assert not [line for line in said if "Traceback" in line]
 
 
 def test_an_unknown_configuration_key(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sensor_process import Sensor
+from sensor_process import Sensor, is_late
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -16,7 +16,12 @@ FILES = 5_000
 
 def updates_of(sensor: Sensor, alert: Alert) -> list[Alert]:
     first = alert["event"]["id"]
-    return [each for each in sensor.alerts if each["sensor"].get("update_of") == first]
+    repeated = [each for each in sensor.alerts if each["sensor"].get("update_of") == first]
+    return [each for each in repeated if not is_late(each)]
+
+
+def ids(alerts: list[Alert]) -> list[str]:
+    return [alert["event"]["id"] for alert in alerts]
 
 
 def test_find_exec_grep_over_5000_files(debian: Container, engine: Engine, marker: str) -> None:
@@ -34,11 +39,11 @@ def test_find_exec_grep_over_5000_files(debian: Container, engine: Engine, marke
         # Records come in order: once this has come, all of the search have been judged.
         debian.exec_run(["grep", "aws_session_token", f"sentinel-of-{marker[:12]}"])
         sensor.wait_for_argument("sentinel-of-")
-        assert sensor.alerts_with(marker) == [first]
+        assert ids(sensor.alerts_with(marker)) == ids([first])
         assert sensor.stop() == 0
     assert first["process"]["args"] == search
     [update] = updates_of(sensor, first)
-    assert sensor.alerts_with(marker) == [first, update]
+    assert ids(sensor.alerts_with(marker)) == ids([first, update])
     collapsed = update["sensor"]["collapsed"]
     assert (collapsed["count"], collapsed["new"]) == (FILES + 1, FILES)
     assert collapsed["distinct_args"] == FILES + 1
@@ -75,4 +80,4 @@ def test_the_update_comes_when_the_window_ends(
     ]
     assert update["event"]["id"] == f"{first['event']['id']}-1"
     assert "3 matching execs of one action" in update["message"]
-    assert sensor.alerts_with(marker) == [first, update]
+    assert ids(sensor.alerts_with(marker)) == ids([first, update])
