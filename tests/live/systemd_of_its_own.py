@@ -32,6 +32,7 @@ if [ -d /sys/fs/cgroup/unified ]; then
     mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
     mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
 else
+    umount --lazy /sys/fs/cgroup # the same once more on itself is refused
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
 exec "$@"

@@ -353,6 +353,7 @@ def test_a_runtime_that_restarts_is_found_again_and_what_was_known_stays(
         "web-3", f"docker.io/{images.BUSYBOX}", ["sleep", "1000000"], "/kubepods/pod{uid}"
     )
     assert whole(resolver, pod.container_id).name == "app"
+    until(resolver, lambda: first_pid(resolver, pod.container_id) > 0)  # it may be known before
     containerd.end(signal.SIGKILL)
     try:
         until(

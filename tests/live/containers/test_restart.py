@@ -92,4 +92,4 @@ def test_docker_restarts_under_load(own_engine: DockerOnV2, resolve: Resolve) ->
     names = dict(load.names)
     until(resolver, lambda: all(resolver.get(container_id).container for container_id in names))
     assert names == {i: c.name for i in names if (c := resolver.get(i).container)}
-    assert resolver.troubles() == {}
+    until(resolver, lambda: resolver.troubles() == {})  # the last answer may have been late
