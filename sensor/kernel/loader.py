@@ -148,7 +148,8 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
 
     descriptors = {name: program[name].map_fd for name in maps}
     sensor.begin("reading the processes that run")
-    seeded = seed(descriptors["sn_procs"], request["processes_max"], Path(request["proc_root"]))
+    proc_root = Path(request["proc_root"])
+    seeded = seed(descriptors["sn_procs"], request["processes_max"], proc_root)
     descriptors |= {f"prog:{name}": fd for name, fd in programs.items()}
     descriptors |= {f"link:{name}": fd for name, fd in links.items()}
     reply = {
@@ -157,8 +158,8 @@ def load(request: dict[str, Any], sensor: Sensor) -> tuple[dict[str, Any], list[
         "may_miss": refused,
         "seconds": {"load": attached - started, "seed": time.monotonic() - attached},
         "at_every_call": of_failed is not None and of_failed.at_every_call,
-        "host_mnt_ns": host_namespace(Path(request["proc_root"]), "mnt"),
-        "host_pid_ns": host_namespace(Path(request["proc_root"]), "pid"),
+        "host_mnt_ns": host_namespace(proc_root, "mnt"),
+        "host_pid_ns": host_namespace(proc_root, "pid"),
     }
     return reply, list(descriptors.values())
 

@@ -7,7 +7,6 @@ disturbed (a second dockerd with `--bridge=none` deletes the first one's docker0
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 import select
@@ -31,18 +30,22 @@ READY_SECONDS = patient(60)
 STOP_SECONDS = patient(20)
 STARTS = 3
 TOO_SLOW = "timeout waiting for containerd to start"
-# A containerd that the machine runs would be used in place of one of its own, and does not see the
-# mounts in the daemon's namespace: its socket is out of sight there. What the daemon's own containerd
-# has there instead stays over a crash: shims whose sockets were gone would be taken for dead.
-OWN_CONTAINERD = """
-[ ! -d /run/containerd ] || mount --bind "$1" /run/containerd || exit 1
-shift
-exec "$@"
-"""
 
 
 class EngineError(Exception):
     """The daemon cannot be started; the message holds the last lines of its log."""
+
+
+def with_own_containerd(directory: Path) -> str:
+    """Shell commands, for a mount namespace of its own, that make a dockerd start its own containerd.
+
+    One that the machine runs would be used in its place, and does not see the mounts in the daemon's
+    namespace: its socket is out of sight there. What the daemon's own containerd has there instead is
+    in `directory`, and stays over a crash: shims whose sockets were gone would be taken for dead.
+    """
+    sockets = directory / "containerd"
+    sockets.mkdir(exist_ok=True)
+    return f"[ ! -d /run/containerd ] || mount --bind {sockets} /run/containerd || exit 1;"
 
 
 def missing_for_engine() -> str | None:
@@ -66,7 +69,8 @@ class DockerEngine:
         self._parent = directory
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._orphans: dict[str, int] = {}  # ids and pidfds of containers that a crash left behind
+        # Ids and pidfds of the containers that a crash left behind.
+        self._orphans: list[tuple[str, int]] = []
         # Held open: the number of a namespace that is gone is given to the next one, anybody's.
         self._mount_namespaces: list[int] = []
 
@@ -128,9 +132,8 @@ class DockerEngine:
                     *(
                         "sh",
                         "-c",
-                        OWN_CONTAINERD,
+                        f'{with_own_containerd(self.directory)} exec "$@"',
                         "sh",
-                        str(self._containerd_sockets()),
                         "setpriv",
                         "--pdeathsig",
                         "TERM",
@@ -156,11 +159,6 @@ class DockerEngine:
         # It dies with its daemon, but as long as nobody has reaped it the next daemon would take it for
         # alive and wait for it.
         (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
-
-    def _containerd_sockets(self) -> Path:
-        directory = self.directory / "containerd"
-        directory.mkdir(exist_ok=True)
-        return directory
 
     def _options(self) -> list[str]:
         return [
@@ -215,7 +213,8 @@ class DockerEngine:
             # Nobody else would end these, should the daemon not come back. One that is ending has no
             # process by now, or 0 for its number.
             with suppress(OSError):
-                self._orphans[container.id] = os.pidfd_open(container.attrs["State"]["Pid"])
+                pidfd = os.pidfd_open(container.attrs["State"]["Pid"])
+                self._orphans.append((container.id, pidfd))
         client.close()
         self._process.kill()
         self._process.wait()
@@ -246,15 +245,15 @@ class DockerEngine:
 
         The namespaces are ours alone, so nothing that somebody else started can be in them.
         """
-        for orphan in self._orphans.values():
+        for container, pidfd in self._orphans:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(orphan, signal.SIGKILL)
-            select.select([orphan], [], [], STOP_SECONDS)
-            os.close(orphan)
-        # Their runtime was not asked to delete them, so nobody else removes their cgroups.
-        for container, root in itertools.product(self._orphans, hierarchies()):
-            with suppress(OSError):  # gone by the daemon that came back
-                (root / "docker" / container).rmdir()
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], STOP_SECONDS)
+            os.close(pidfd)
+            # Its runtime was not asked to delete it, so nobody else removes its cgroups.
+            for root in hierarchies():
+                with suppress(OSError):  # gone by the daemon that came back
+                    (root / "docker" / container).rmdir()
         self._orphans.clear()
         ours = {os.fstat(namespace).st_ino for namespace in self._mount_namespaces}
         for entry in Path("/proc").iterdir():

@@ -19,7 +19,7 @@ import grpc
 from cgroup_of_its_own import hierarchies
 from cri_control import Cri
 from docker.errors import DockerException
-from docker_engine import STARTS, TOO_SLOW
+from docker_engine import STARTS, TOO_SLOW, with_own_containerd
 from patience import patient
 
 if TYPE_CHECKING:
@@ -175,15 +175,10 @@ class DockerOnV2(Daemon):
 
     @property
     def before(self) -> str:  # type: ignore[override]
-        """Cgroups v2 alone, and no containerd of the machine's: that would not see the daemon's mounts.
-
-        What the daemon's own one has there instead stays for the next start: shims live on.
-        """
-        sockets = self.directory / "containerd"
-        sockets.mkdir(exist_ok=True)
+        """Cgroups v2 alone, and a containerd of its own."""
         return (
             "umount -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1;"
-            f"[ ! -d /run/containerd ] || mount --bind {sockets} /run/containerd || exit 1;"
+            f"{with_own_containerd(self.directory)}"
         )
 
     def command(self) -> list[str]:
